@@ -1,0 +1,89 @@
+"""Settings: where things lie, as one frozen value.
+
+Each setting comes from the first place that has it: the argument, the environment (``MESHML_…``),
+the state folder's ``settings.json``, the default. Read when asked, never at import; no secret is
+ever a setting.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshml_dbx.errors import MeshMLError
+from meshml_dbx.traffic.log_folder import StateFolder
+
+SETTINGS_FILE = "settings.json"
+DEFAULT_MESH = "mesh.yml"
+DEFAULT_STATE = ".meshml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where one project's mesh file, state, logs, lake and runs are.
+
+    ``lake`` is a folder or ``catalog.schema``; ``tracking`` None means MLflow's own choice.
+
+    >>> read_settings({}, state="/tmp/none").lake
+    '/tmp/none/lake'
+    """
+
+    mesh: Path
+    state: Path
+    logs: Path
+    lake: str
+    tracking: str | None = None
+    environment: str | None = None
+
+    @property
+    def folder(self) -> StateFolder:
+        """The names in the state folder."""
+        return StateFolder(root=self.state)
+
+
+def read_settings(
+    environ: Mapping[str, str] | None = None, **arguments: str | Path | None
+) -> Settings:
+    """The settings of this call: ``arguments`` by name, None where the caller gave none.
+
+    Raises:
+        MeshMLError: the state folder's settings.json cannot be read.
+    """
+    variables = os.environ if environ is None else environ
+    given = {name: str(value) for name, value in arguments.items() if value is not None}
+    state = Path(given.get("state") or variables.get("MESHML_STATE") or DEFAULT_STATE)
+    stored = _stored(state)
+
+    def pick(name: str, default: str | None) -> str | None:
+        return (
+            given.get(name) or variables.get(f"MESHML_{name.upper()}") or stored.get(name, default)
+        )
+
+    return Settings(
+        mesh=Path(pick("mesh", DEFAULT_MESH) or DEFAULT_MESH),
+        state=state,
+        logs=Path(pick("logs", None) or StateFolder(root=state).logs),
+        lake=pick("lake", None) or str(StateFolder(root=state).lake),
+        tracking=pick("tracking", None),
+        environment=pick("environment", None),
+    )
+
+
+def store_settings(state: Path, **values: str) -> None:
+    """Remember settings for whoever uses this state folder next."""
+    state.mkdir(parents=True, exist_ok=True)
+    (state / SETTINGS_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _stored(state: Path) -> dict[str, str]:
+    path = state / SETTINGS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MeshMLError(
+            f"could not read {path}: {error}", advice=f"mend or remove {path}"
+        ) from error
+    return {str(name): str(value) for name, value in dict(values).items()}

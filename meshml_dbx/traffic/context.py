@@ -1,0 +1,52 @@
+"""What a call says of itself: the run, stage and client it belongs to, as request headers.
+
+Goes in: what the program knows. Comes out: headers that the caller's proxy logs and hands to the
+called node, and that never leave the mesh. The names are written here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RUN_ID_HEADER = "x-meshml-run-id"
+STAGE_HEADER = "x-meshml-stage"
+CLIENT_HEADER = "x-meshml-client"
+ORIGIN_HEADER = "x-meshml-origin"
+ORIGIN_FLAGS_HEADER = "x-meshml-flags"
+
+CONTEXT_HEADERS = (RUN_ID_HEADER, STAGE_HEADER, CLIENT_HEADER)
+
+PROCESS_VARIABLE = "MESHML_PROCESS_ID"
+CLIENT_VARIABLE = "MESHML_CLIENT"
+LOGS_VARIABLE = "MESHML_LOGS"
+SIDECAR_VARIABLE = "MESHML_SIDECAR_ID"
+
+PROCESS_TAG = "meshml.process_id"
+CLIENT_TAG = "meshml.client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """The run, stage and client of a call; what is not known is None.
+
+    >>> CallContext(run_id="4f1c", stage="training").to_headers()
+    {'x-meshml-run-id': '4f1c', 'x-meshml-stage': 'training'}
+    """
+
+    run_id: str | None = None
+    stage: str | None = None
+    client: str | None = None
+
+    def to_headers(self) -> dict[str, str]:
+        """The headers of this context; unknown parts send nothing."""
+        pairs = zip(CONTEXT_HEADERS, (self.run_id, self.stage, self.client), strict=True)
+        return {name: value for name, value in pairs if value}
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> "CallContext":
+        """The context that a request's headers carry, whatever their case."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        return cls(
+            run_id=lower.get(RUN_ID_HEADER),
+            stage=lower.get(STAGE_HEADER),
+            client=lower.get(CLIENT_HEADER),
+        )
