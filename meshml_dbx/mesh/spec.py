@@ -22,7 +22,6 @@ from meshml_dbx.mesh.limits import (
     UrlPath,
 )
 
-
 HttpMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 IpPreference = Literal["IPv4_PREFERRED", "IPv6_PREFERRED", "IPv4_ONLY", "IPv6_ONLY"]
 

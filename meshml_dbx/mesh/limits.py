@@ -1,0 +1,73 @@
+"""The ranges that App Mesh sets, written beside the types that they bind.
+
+``spec`` builds its fields from the annotated types here, and ``load`` asks each annotation whether
+a value breaks it.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The least and the most that is accepted: of a number itself, else of its length.
+
+    >>> Limit(0, 100).broken_by(101)
+    'must be from 0 to 100'
+    """
+
+    least: int
+    most: int | None = None
+
+    def broken_by(self, value: int | str | tuple[object, ...] | dict[str, str]) -> str:
+        """What the value must be, or nothing if it is that."""
+        match value:
+            case int():
+                size, unit = value, ""
+            case str():
+                size, unit = len(value), " characters long"
+            case _:
+                size, unit = len(value), " entries long"
+        fits = self.least <= size and (self.most is None or size <= self.most)
+        return "" if fits else f"must be {self._span()}{unit}"
+
+    def _span(self) -> str:
+        if self.most is None:
+            return f"at least {self.least}"
+        return str(self.least) if self.least == self.most else f"from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A regular expression that the whole of a text must meet, and how to say so.
+
+    >>> Form("/.*", "start with /").broken_by("v1")
+    'must start with /'
+    """
+
+    pattern: str
+    rule: str
+
+    def broken_by(self, value: object) -> str:
+        """What the value must do, or nothing if it does."""
+        met = re.fullmatch(self.pattern, str(value), re.DOTALL)
+        return "" if met else f"must {self.rule}"
+
+
+# Names become host names, parts of certificates' URIs and folders: a slash in one would be a hole.
+Name = Annotated[
+    str,
+    Limit(1, 255),
+    Form(
+        r"[A-Za-z0-9][A-Za-z0-9._-]*",
+        "start with a letter or digit and hold only letters, digits, '.', '_' and '-'",
+    ),
+]
+Text = Annotated[str, Limit(1, 255)]
+UrlPath = Annotated[str, Limit(1, 255), Form("/.*", "start with /")]
+Port = Annotated[int, Limit(1, 65535)]
+Percent = Annotated[int, Limit(0, 100)]
+Count = Annotated[int, Limit(0)]
+PositiveCount = Annotated[int, Limit(1)]
+Tags = Annotated[dict[str, str], Limit(0, 50)]
