@@ -1,0 +1,134 @@
+"""``meshml check``, ``ingest`` and ``why``."""
+
+from pathlib import Path
+
+import click
+
+from meshml_dbx.cli import options
+from meshml_dbx.cli.output import print_json, print_table
+from meshml_dbx.findings import Severity
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@options.options(options.mesh, options.as_json)
+@click.pass_context
+def check(
+    context: click.Context, *, file: Path | None, mesh: Path | None, as_json: bool
+) -> None:
+    """Check a mesh file: every problem with its line, in one go.
+
+    \b
+    Example:
+      meshml check mesh.yml
+    """
+    session = options.open_session(mesh=file or mesh, quiet=True)
+    findings = session.check()
+    if as_json:
+        print_json(
+            [
+                {
+                    "code": found.code,
+                    "severity": str(found.severity),
+                    "where": found.where,
+                    "what": found.what,
+                    "advice": found.advice,
+                }
+                for found in findings
+            ]
+        )
+    else:
+        for found in findings:
+            click.echo(f"{found}\n    {found.advice}")
+        click.echo(session.mesh_summary())
+    if any(found.severity is Severity.ERROR for found in findings):
+        context.exit(1)
+
+
+@click.command()
+@options.options(
+    options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
+)
+def ingest(
+    *,
+    state: Path | None,
+    logs: Path | None,
+    lake: str | None,
+    tracking: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Bring finished log files into Delta tables and join them with MLflow runs.
+
+    Living sidecars are asked to finish their files first; those of dead ones are taken over. Run
+    it as often as you like: each line arrives once.
+
+    \b
+    Example:
+      meshml ingest --tracking sqlite:///mlflow.db
+    """
+    session = options.open_session(
+        state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
+    )
+    report = session.ingest()
+    if as_json:
+        print_json(report.to_json())
+    else:
+        click.echo(str(report))
+
+
+@click.command()
+@click.argument("run", required=False, default="last")
+@options.options(
+    options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
+)
+@click.option("--live", is_flag=True, help="Read the log folder, also of a run that goes on.")
+@click.option("--baseline", help="The run to compare with. [recent finished runs]")
+@click.option("--evidence", is_flag=True, help="Show the calls that prove it.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report page here.")
+@click.option("--log", is_flag=True, help="Attach the report page to the MLflow run.")
+@click.option("--causes", is_flag=True, help="Explain every cause, and stop.")
+def why(
+    *,
+    run: str,
+    state: Path | None,
+    logs: Path | None,
+    lake: str | None,
+    tracking: str | None,
+    as_json: bool,
+    quiet: bool,
+    live: bool,
+    baseline: str | None,
+    evidence: bool,
+    html: Path | None,
+    log: bool,
+    causes: bool,
+) -> None:
+    """Say which service, route or retry storm slows RUN, with the calls that prove it.
+
+    RUN is an MLflow run id or the beginning of one, a run's name, the address of a run's page, or
+    `last`. Answers from the lake where `ingest` has brought the run in, else from the log folder.
+
+    \b
+    Examples:
+      meshml why last
+      meshml why 4f1c0b --evidence
+      meshml why churn-training --live --json
+    """
+    session = options.open_session(
+        state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
+    )
+    if causes:
+        print_table(("cause", "means"), session.causes())
+        return
+    answer = session.why(run, live=live, baseline=baseline)
+    if html:
+        session.write_page(answer, html)
+    if log:
+        session.log_page(answer)
+    if as_json:
+        print_json(answer.to_json())
+        return
+    click.echo(session.answer_text(answer))
+    if evidence:
+        print_table(*session.evidence_rows(answer))
