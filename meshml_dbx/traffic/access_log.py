@@ -8,7 +8,7 @@ Operators and their null rules: Envoy 1.40, "Access logging".
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from meshml_dbx.traffic.call import Attempt, Call, Connection
@@ -80,6 +80,9 @@ LITERALS = (
 )
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TIME_LENGTH = len("2026-11-23T05:08:42.566797Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 START_TIME = Field(
     column="start_time",
     operator="%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
@@ -161,8 +164,8 @@ CONNECTION_FIELDS: tuple[Field, ...] = (
     Field(column="downstream_subject", operator="%DOWNSTREAM_PEER_SUBJECT%"),
     Field(column="tls_version", operator="%DOWNSTREAM_TLS_VERSION%"),
     Field(column="failure", operator="%DOWNSTREAM_TRANSPORT_FAILURE_REASON%"),
-    Field(column="bytes_in", operator="%DOWNSTREAM_WIRE_BYTES_RECEIVED%", kind="number", unit="B"),
-    Field(column="bytes_out", operator="%DOWNSTREAM_WIRE_BYTES_SENT%", kind="number", unit="B"),
+    Field(column="bytes_in", operator="%BYTES_RECEIVED%", kind="number", unit="B"),
+    Field(column="bytes_out", operator="%BYTES_SENT%", kind="number", unit="B"),
     Field(column="duration_ms", operator="%DURATION%", kind="number", unit="ms"),
 )
 """Connection records (``_record`` = connection): the only place where refused handshakes show."""
@@ -178,8 +181,10 @@ def micros_of(text: str) -> int:
     >>> micros_of("2026-11-23T05:08:42.566797Z")
     1795410522566797
     """
-    moment = datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    # Ten times as fast as strptime, which counts: every line has a time.
+    if len(text) != _TIME_LENGTH or text[10] != "T" or text[-1] != "Z":
+        raise ValueError(f"time data {text!r} does not match format {TIME_FORMAT!r}")
+    return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
 
 
 def time_text(micros: int) -> str:

@@ -6,6 +6,7 @@ by start time, request id and sidecar, so that two makers of the same evidence g
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -75,8 +76,9 @@ class Coded:
         """The column of these values, None as the code -1."""
         listed = list(values)
         names = tuple(sorted({value for value in listed if value is not None}))
-        codes = {name: code for code, name in enumerate(names)}
-        return cls(codes=array("i", [codes.get(v, -1) if v else -1 for v in listed]), names=names)
+        codes: dict[str | None, int] = {name: code for code, name in enumerate(names)}
+        codes[None] = -1
+        return cls(codes=array("i", map(codes.__getitem__, listed)), names=names)
 
     def __getitem__(self, row: int) -> str | None:
         code = self.codes[row]
@@ -184,3 +186,162 @@ class Evidence:
     baseline: tuple[RunCalls, ...] = ()
     baseline_kind: str = "none"
     not_seen: tuple[str, ...] = ()
+
+
+RECENT_RUNS = 5
+"""How many runs of the past a run is compared with, unless one is named."""
+
+LIVE_AFTER_SAMPLE_US = 3_000_000
+"""A sidecar samples every second: one that did so within this span is taken for alive."""
+
+BUFFER_TEXT = "up to 200 ms of its log were still in memory"
+
+
+def recent_runs(run: Run, runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The last finished runs of the same experiment and client that began before this one."""
+    alike = (
+        other
+        for other in runs
+        if other.status == "FINISHED"
+        and (other.experiment_id, other.client) == (run.experiment_id, run.client)
+        and other.start_time < run.start_time
+    )
+    newest_first = sorted(alike, key=lambda r: (r.start_time, r.run_id), reverse=True)
+    return tuple(newest_first[:RECENT_RUNS])
+
+
+def cpu_seconds(samples: Iterable[tuple[int, int]], start: int, end: int) -> float | None:
+    """CPU seconds used from start to end, by a counter's samples (time, us) of one process.
+
+    Between two samples the counter rises evenly, before the first and after the last it stands
+    still; None when there are fewer than two.
+
+    >>> cpu_seconds([(0, 0), (2_000_000, 1_000_000)], 500_000, 1_500_000)
+    0.5
+    """
+    points = sorted(set(samples))
+    if len(points) < 2:  # noqa: PLR2004  # a line takes two points
+        return None
+    return (_counter_at(points, end) - _counter_at(points, start)) / 1_000_000
+
+
+def _counter_at(points: list[tuple[int, int]], moment: int) -> float:
+    after = bisect_left(points, (moment, 0))
+    if after == 0:
+        return points[0][1]
+    if after == len(points):
+        return points[-1][1]
+    (t0, low), (t1, high) = points[after - 1], points[after]
+    return low + (high - low) * (moment - t0) / (t1 - t0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarCount:
+    """What one sidecar of a run counted and what its lines tell, for the ledger.
+
+    ``rows``: its finished calls in the evidence. ``others``: its other finished calls, of other
+    runs, of no run, and tunnels. ``counted``: what its proxy says it finished (total minus active)
+    in the last sample, made at ``counted_at``; ``ended`` when that sample was made at its stop.
+
+    >>> SidecarCount(sidecar_id="churn-1", rows=3, counted=3, counted_at=0, ended=True).others
+    0
+    """
+
+    sidecar_id: str
+    rows: int
+    others: int = 0
+    counted: int | None = None
+    counted_at: int | None = None
+    ended: bool = False
+    quarantined: int = 0
+
+    @property
+    def proxied(self) -> int:
+        """The run's calls that the proxy finished: lines that are newer than the counter count."""
+        return self.rows if self.counted is None else max(self.counted - self.others, self.rows)
+
+    @property
+    def lost(self) -> int:
+        """Calls that the proxy counted and no line tells of."""
+        return self.proxied - self.rows
+
+
+def ledger_of(counts: Iterable[SidecarCount], *, sent: int | None, read_at: int) -> Ledger:
+    """The ledger of a run, of what each of its sidecars counted; ``sent`` is the program's word.
+
+    >>> ledger_of([], sent=None, read_at=0).proxied is None
+    True
+    """
+    listed = sorted(counts, key=lambda count: count.sidecar_id)
+    counted = [count for count in listed if count.counted is not None]
+    return Ledger(
+        sent=sent,
+        proxied=sum(count.proxied for count in listed) if counted else None,
+        rows=sum(count.rows for count in listed),
+        quarantined=sum(count.quarantined for count in listed),
+        lost=sum(count.lost for count in listed),
+        explained=tuple(text for count in listed for text in _explain(count, read_at)),
+    )
+
+
+def _explain(count: SidecarCount, read_at: int) -> Iterable[str]:
+    if count.counted is None:
+        yield f"{count.sidecar_id}: no sample of the proxy's counters"
+    if count.lost and count.quarantined:
+        yield f"{count.sidecar_id}: {count.quarantined} lines of its log cannot be read"
+    if count.lost and not count.ended:
+        alive = read_at - (count.counted_at or 0) < LIVE_AFTER_SAMPLE_US
+        how = "is still running" if alive else "was killed"
+        yield f"{count.sidecar_id}: the sidecar {how}: {BUFFER_TEXT}"
+
+
+def unseen(
+    run: Run, *, calls: int, ambiguous_calls: int, windowed_calls: int, cpu_s: float | None
+) -> tuple[str, ...]:
+    """What could not be observed of a run, in the words that ``coverage.not_seen`` shows."""
+    texts = (
+        (not calls, "no call of the run was recorded"),
+        (cpu_s is None, "no sample of the program's CPU"),
+        (
+            calls and run.process_id is None,
+            "the run carries no process tag: its calls are joined by client and time",
+        ),
+        (
+            run.process_id is not None and windowed_calls,
+            f"{windowed_calls} calls are joined by client and time only",
+        ),
+        (ambiguous_calls, f"{ambiguous_calls} calls could belong to another run"),
+    )
+    return tuple(text for holds, text in texts if holds)
+
+
+def stages_during(
+    run: Run, stages: Iterable[Stage], *, processes: Iterable[str], read_at: int
+) -> tuple[Stage, ...]:
+    """The stages of a run's processes that were on while it lasted, in order of their begin."""
+    known = frozenset(processes)
+    until = read_at if run.end_time is None else run.end_time
+    listed = [
+        stage
+        for stage in stages
+        if stage.process_id in known
+        and stage.start_time < until
+        and (stage.end_time is None or stage.end_time > run.start_time)
+    ]
+    return tuple(sorted(listed, key=lambda stage: (stage.start_time, stage.stage_id)))
+
+
+def calls_sent(run: Run, stages: Iterable[Stage]) -> int | None:
+    """How many calls the program says it made in a run's stages; None when it counted in none.
+
+    ``stages`` are those during the run; one that names no run is the run's if it began in it.
+    """
+    counted = [
+        stage.sent
+        for stage in stages
+        if stage.sent is not None
+        and (
+            stage.run_id == run.run_id or (not stage.run_id and stage.start_time >= run.start_time)
+        )
+    ]
+    return sum(counted) if counted else None

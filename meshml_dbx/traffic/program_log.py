@@ -5,7 +5,10 @@ a second. ``program``: the program's begin and end. ``mesh``: the mesh file a si
 All are JSON lines with ``_record`` first, read by the same parser as call lines.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import groupby
 
 from meshml_dbx.traffic.access_log import TYPE_KEY, Field
 
@@ -85,3 +88,48 @@ class Stage:
     run_id: str | None = None
     thread: str | None = None
     sent: int | None = None
+
+
+OPEN_STAGE = 2**62
+"""The end of a stage that has none yet."""
+
+
+def stage_spans(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages of each process cut into spans ``[start_time, end_time)`` that do not overlap.
+
+    Where stages overlap the innermost has the time: the one that began last. A call is in the
+    stage whose span holds its start.
+
+    >>> outer = Stage(stage="fit", stage_id="a", process_id="p", start_time=0, end_time=9)
+    >>> inner = Stage(stage="load", stage_id="b", process_id="p", start_time=2, end_time=5)
+    >>> [(s.stage, s.start_time, s.end_time) for s in stage_spans([outer, inner])]
+    [('fit', 0, 2), ('load', 2, 5), ('fit', 5, 9)]
+    """
+    ordered = sorted(stages, key=lambda s: (s.process_id, s.start_time, s.stage_id))
+    return tuple(
+        span for _, members in groupby(ordered, lambda s: s.process_id) for span in _cut(members)
+    )
+
+
+def _cut(stages: Iterable[Stage]) -> Iterable[Stage]:
+    """Disjoint spans of one process's stages, which come in order of their start."""
+    open_: list[tuple[int, str, Stage]] = []
+    now = 0
+    for stage in stages:
+        yield from _until(open_, now, stage.start_time)
+        # ``~`` turns the order round, so that the heap's first is what began last.
+        heappush(open_, (~stage.start_time, stage.stage_id, stage))
+        now = stage.start_time
+    yield from _until(open_, now, OPEN_STAGE)
+
+
+def _until(open_: list[tuple[int, str, Stage]], start: int, end: int) -> Iterable[Stage]:
+    """The spans between two moments, in which no stage begins; ended stages leave the heap."""
+    while open_ and start < end:
+        stage = open_[0][2]
+        stop = OPEN_STAGE if stage.end_time is None else stage.end_time
+        if stop > start:
+            yield replace(stage, start_time=start, end_time=min(stop, end))
+            start = min(stop, end)
+        if stop <= end:
+            heappop(open_)
