@@ -1,0 +1,38 @@
+"""A real Envoy process on this machine, the program beside it, and the files that both write.
+
+In go rendered configuration files, literals and a command; out come an exit status and a log
+folder whose closed files never change. This room knows nothing of meshes: it is handed texts.
+"""
+
+from meshml_dbx.sidecar.binary import EnvoyBinary, find_envoy
+from meshml_dbx.sidecar.closing import ClosedFile
+from meshml_dbx.sidecar.plan import CloseLimits, Outcome, SidecarPlan, new_sidecar_id
+from meshml_dbx.sidecar.ports import free_port, require_free
+from meshml_dbx.sidecar.registry import (
+    Adoption,
+    CloseAnswers,
+    LivingSidecar,
+    adopt,
+    living,
+    request_close,
+)
+from meshml_dbx.sidecar.supervise import supervise
+
+__all__ = [
+    "Adoption",
+    "CloseAnswers",
+    "CloseLimits",
+    "ClosedFile",
+    "EnvoyBinary",
+    "LivingSidecar",
+    "Outcome",
+    "SidecarPlan",
+    "adopt",
+    "find_envoy",
+    "free_port",
+    "living",
+    "new_sidecar_id",
+    "request_close",
+    "require_free",
+    "supervise",
+]

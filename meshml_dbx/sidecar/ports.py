@@ -1,0 +1,44 @@
+"""Ports on this machine: one that is free now, or a clear refusal of one that is taken."""
+
+import errno
+import socket
+
+from meshml_dbx.errors import MeshMLError, PortTakenError
+
+
+def free_port(bind: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at this address; nobody else is kept from taking it."""
+    with _socket_for(bind) as probe:
+        probe.bind((bind, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free(bind: str, port: int) -> None:
+    """Refuse a port that is in use.
+
+    Asked before Envoy starts: two Envoys whose listeners reuse ports share one without a word.
+
+    Raises:
+        PortTakenError: when something listens there.
+        MeshMLError: when this machine has no such address, or the user may not use the port.
+    """
+    try:
+        with _socket_for(bind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((bind, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise port_taken(bind, port) from error
+        message = f"cannot listen on {bind}:{port}: {error.strerror or error}"
+        raise MeshMLError(message, advice="choose another port or --bind address") from error
+
+
+def port_taken(bind: str, port: int) -> PortTakenError:
+    """The error for a port in use."""
+    message = f"port {port} on {bind} is taken by another process"
+    return PortTakenError(message, advice=f"stop it (ss -ltnp 'sport = :{port}') or choose a port")
+
+
+def _socket_for(bind: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET)
