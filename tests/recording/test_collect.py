@@ -1,0 +1,172 @@
+"""Records out of lines: what is kept of a call at each stage of its life."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from log_writing import T0, Writer
+
+from meshml_dbx.recording.collect import Collector, Records, read_records
+from meshml_dbx.recording.columns import Joined, columns_of, header_stage, row_of
+from meshml_dbx.recording.read import Block
+from meshml_dbx.traffic.access_log import call_of
+from meshml_dbx.traffic.evidence import CallColumns
+
+ODD: tuple[dict[str, object], ...] = (
+    {},
+    {"code": "503", "attempts": 1e5, "bytes_in": "-"},
+    {"total_us": None, "duration_ms": 7},
+    {"total_us": None, "duration_ms": None},
+    {"target": "-", "flags": "URX,UF", "stage": "scoring"},
+    {"method": None, "path": None, "request_id": None},
+    {"code": True, "route": 7},
+)
+
+
+def records_of(tmp_path: Path, *lines: bytes) -> Records:
+    """What is made of these lines in one closed file."""
+    writer = Writer(logs=tmp_path)
+    writer.close(*lines)
+    return read_records(writer.folder)
+
+
+def test_rows_make_the_same_columns_as_calls(tmp_path: Path) -> None:
+    """The short way to columns and the way by ``Call`` agree, on odd lines too."""
+    writer = Writer(logs=tmp_path)
+    values = [orjson.loads(writer.call(9 - n, **over)) for n, over in enumerate(ODD)]
+    rows = [row_of(value) for value in values]
+    short = columns_of(Joined(row, "process", header_stage(row)) for row in rows)
+    calls = [call_of(value) for value in values]
+    assert short == CallColumns.of(calls, ["process"] * len(calls))
+
+
+def test_a_line_of_another_version_lacks_fields_and_still_is_a_row(tmp_path: Path) -> None:
+    """A field that the writer did not know is unknown, not an error."""
+    values = orjson.loads(Writer(logs=tmp_path).call(1))
+    del values["tls_us"], values["origin"]
+    columns = columns_of([Joined(row_of(values), "process", None)])
+    assert (columns.numbers["tls_us"][0], columns.texts["origin"][0]) == (-1, None)
+
+
+def test_no_call_makes_empty_columns() -> None:
+    """A run without calls has every column, with nothing in it."""
+    assert columns_of([]) == CallColumns.of([])
+
+
+def test_a_call_without_an_end_is_in_flight_as_its_last_line_has_it(tmp_path: Path) -> None:
+    """Of start and periodic lines the latest counts, and the end takes the call out."""
+    writer = Writer(logs=tmp_path)
+    periodic = writer.call(1, "DownstreamPeriodic", duration_ms=2000, total_us=None)
+    records = records_of(
+        tmp_path, writer.start(1), periodic, writer.start(2), writer.call(2), writer.start(3)
+    )
+    found = [(call.request_id, call.type, call.duration_us) for call in records.in_flight]
+    assert found == [
+        ("req-00000001", "DownstreamPeriodic", 2_000_000),
+        ("req-00000003", "DownstreamStart", 0),
+    ]
+
+
+def test_an_adopted_call_is_unfinished_unless_its_end_is_somewhere(tmp_path: Path) -> None:
+    """Unfinished lines beat start lines, and an end beats both, in any order of files."""
+    writer = Writer(logs=tmp_path)
+    records = records_of(
+        tmp_path,
+        writer.call(1, "Unfinished"),
+        writer.start(1),
+        writer.call(2),
+        writer.call(2, "Unfinished"),
+    )
+    assert [(c.request_id, c.type) for c in records.in_flight] == [("req-00000001", "Unfinished")]
+
+
+def test_a_call_that_stands_in_two_files_counts_once(tmp_path: Path) -> None:
+    """Request id, start, observer and sidecar are the key of a call."""
+    writer = Writer(logs=tmp_path)
+    records = records_of(tmp_path, writer.call(1), writer.call(1), writer.call(2))
+    assert (len(records.rows), records.finished) == (2, 2)
+
+
+def test_attempts_are_kept_only_of_calls_tried_more_than_once(tmp_path: Path) -> None:
+    """Also of one still in flight, and when the call's end comes before its last attempt's."""
+    writer = Writer(logs=tmp_path)
+    records = records_of(
+        tmp_path,
+        *(writer.attempt(1, 1), writer.call(1)),
+        *(writer.attempt(2, 1), writer.call(2, attempts=2), writer.attempt(2, 2)),
+        *(writer.attempt(3, 1), writer.call(3, "DownstreamPeriodic", attempts=2)),
+        writer.attempt(4, 1),
+    )
+    found = sorted((a.request_id, a.attempt) for a in records.attempts)
+    assert found == [("req-00000002", 1), ("req-00000002", 2), ("req-00000003", 1)]
+
+
+def test_a_request_id_that_is_used_again_starts_afresh(tmp_path: Path) -> None:
+    """The attempt of a call that went well is not one of a later call with the same id."""
+    writer = Writer(logs=tmp_path)
+    again = "req-00000001"
+    records = records_of(
+        tmp_path,
+        *(writer.attempt(1, 1), writer.call(1)),
+        *(writer.attempt(n, n, request_id=again) for n in (2, 3)),
+        writer.call(2, request_id=again, attempts=2),
+    )
+    assert [attempt.attempt for attempt in records.attempts] == [2, 3]
+
+
+def test_a_tunnel_is_not_a_call(tmp_path: Path) -> None:
+    """https through the proxy has its own list, finished or not, and is no row."""
+    writer = Writer(logs=tmp_path)
+    records = records_of(
+        tmp_path, writer.call(1, method="CONNECT"), writer.start(2, method="CONNECT")
+    )
+    assert [call.type for call in records.tunnels] == ["DownstreamEnd", "DownstreamStart"]
+    assert (records.rows, records.in_flight) == ([], [])
+
+
+def test_the_called_side_is_counted_but_no_row(tmp_path: Path) -> None:
+    """Waits are the caller's: an ingress line is only a finished call of its sidecar."""
+    writer = Writer(logs=tmp_path, observer="ingress")
+    records = records_of(tmp_path, writer.start(1), writer.call(1), writer.start(2))
+    assert (records.rows, records.in_flight, records.finished) == ([], [], 1)
+
+
+def test_only_refused_connections_are_kept(tmp_path: Path) -> None:
+    """A connection line without a failure is ordinary."""
+    writer = Writer(logs=tmp_path)
+    records = records_of(tmp_path, writer.refused(T0), writer.refused(T0, failure=None))
+    assert [connection.failure for connection in records.connections] == ["TLS_error: no cert"]
+
+
+def test_a_stage_is_a_begin_and_perhaps_an_end(tmp_path: Path) -> None:
+    """An end gives the count; without one the stage lasts; an end alone is nothing."""
+    writer = Writer(logs=tmp_path)
+    records = records_of(
+        tmp_path,
+        writer.stage("end", "a", T0 + 5, sent=112),
+        writer.stage("begin", "a", T0),
+        writer.stage("begin", "b", T0 + 1),
+        writer.stage("end", "c", T0 + 2),
+    )
+    found = [(stage.stage_id, stage.end_time, stage.sent) for stage in records.stages]
+    assert found == [("a", T0 + 5, 112), ("b", None, None)]
+
+
+@pytest.mark.parametrize("spaced", [False, True], ids=["Envoy's lines", "lines with blanks"])
+def test_skimming_finds_what_reading_finds_of_seldom_lines(tmp_path: Path, spaced: bool) -> None:  # noqa: FBT001  # pytest hands parameters over so
+    """Skimmed files lose only single calls: counts, refusals, stages and meshes are the same."""
+    writer = Writer(logs=tmp_path)
+    lines = b"".join(
+        (
+            *(writer.start(1), writer.call(1), writer.call(2), writer.refused(T0)),
+            *(writer.mesh("v1", "mesh: {}"), writer.stage("begin", "a", T0), writer.sample(T0)),
+        )
+    )
+    block = Block(file=tmp_path, offset=0, data=lines.replace(b'":', b'": ') if spaced else lines)
+    read, skimmed = Collector(sidecar_id="a-1"), Collector(sidecar_id="a-1")
+    read.read(block)
+    skimmed.skim(block)
+    one, other = read.records(), skimmed.records()
+    assert (len(one.rows), len(other.rows)) == (2, 0)
+    for name in ("finished", "connections", "meshes", "stages", "samples", "bad_lines"):
+        assert getattr(one, name) == getattr(other, name)

@@ -1,0 +1,343 @@
+"""Evidence of a run from a log folder: whose calls, in which stage, compared with what."""
+
+import os
+from pathlib import Path
+
+import pytest
+from log_writing import SECOND, T0, Writer, run_of
+
+from meshml_dbx.errors import LogFolderError, UnknownRunError
+from meshml_dbx.recording.evidence import read_evidence
+from meshml_dbx.recording.sidecars import find_sidecars
+from meshml_dbx.traffic.evidence import Evidence, Ledger
+from meshml_dbx.traffic.ownership import Run
+
+MINUTE = 60 * SECOND
+OTHER = "22222222-2222-2222-2222-222222222222"
+
+
+def evidence_of(
+    logs: Path, run: Run, *others: Run, read_at: int = T0 + 2 * MINUTE, baseline: str | None = None
+) -> Evidence:
+    """The evidence of a run in a folder, read two minutes after the tests' runs began."""
+    return read_evidence(logs, run, (run, *others), read_at=read_at, baseline=baseline)
+
+
+def starts(evidence: Evidence) -> list[int]:
+    """The numbers of the calls in evidence."""
+    return [(start - T0) // 1000 for start in evidence.calls.numbers["start_time"]]
+
+
+def test_a_run_has_the_calls_of_its_process_within_its_time(tmp_path: Path) -> None:
+    """Calls before the run, after it and of other processes are not the run's."""
+    writer = Writer(logs=tmp_path)
+    writer.close(*(writer.call(n) for n in (-1, 0, 59_999, 60_000)))
+    stranger = Writer(logs=tmp_path, sidecar_id="other-1", process_id=OTHER, client="other")
+    stranger.close(stranger.call(5))
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert starts(evidence) == [0, 59_999]
+    assert evidence.calls.texts["join_method"].names == ("process",)
+    assert evidence.ambiguous_calls == 0
+
+
+def test_calls_come_in_the_order_of_their_start_whatever_the_files(tmp_path: Path) -> None:
+    """Order is by start, request id and sidecar, so that two makers agree."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(3), writer.call(1))
+    writer.live(writer.call(2))
+    assert starts(evidence_of(tmp_path, run_of(writer))) == [1, 2, 3]
+
+
+def test_a_nested_run_takes_its_calls_from_its_parent(tmp_path: Path) -> None:
+    """The innermost run that lasts at a call's start owns the call."""
+    writer = Writer(logs=tmp_path)
+    writer.close(*(writer.call(n) for n in (5, 15, 25)))
+    parent = run_of(writer)
+    child = run_of(
+        writer, run_id="c", parent_run_id="4f1c0b", start_time=T0 + 10_000, end_time=T0 + 20_000
+    )
+    assert starts(evidence_of(tmp_path, parent, child)) == [5, 25]
+    assert starts(evidence_of(tmp_path, child, parent)) == [15]
+
+
+def test_siblings_in_one_process_make_the_calls_of_both_ambiguous(tmp_path: Path) -> None:
+    """Of runs that overlap without nesting the later one has the call, and says so."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1), writer.call(30))
+    first, second = run_of(writer), run_of(writer, run_id="s", start_time=T0 + 20_000)
+    evidence = evidence_of(tmp_path, second, first)
+    assert (starts(evidence), evidence.ambiguous_calls) == ([30], 1)
+    assert "1 calls could belong to another run" in evidence.not_seen
+
+
+def test_a_run_without_a_tag_is_joined_by_client_and_time(tmp_path: Path) -> None:
+    """It has the calls that no process's run has, and the evidence says how they were joined."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    tagged = Writer(logs=tmp_path, sidecar_id="tagged-1", process_id=OTHER)
+    tagged.close(tagged.call(2))
+    untagged = run_of(writer, run_id="u", process_id=None, client=None)
+    evidence = evidence_of(tmp_path, untagged, run_of(tagged, run_id="t"))
+    assert starts(evidence) == [1]
+    assert evidence.calls.texts["join_method"].names == ("window",)
+    assert any("no process tag" in text for text in evidence.not_seen)
+
+
+def test_calls_without_an_end_are_in_flight_and_tunnels_apart(tmp_path: Path) -> None:
+    """Neither is a finished call; both are the run's, with their stage."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.start(1), writer.start(2), writer.call(2, method="CONNECT"))
+    writer.live(writer.stage("begin", "a", T0), name="stages-17.jsonl")
+    evidence = evidence_of(tmp_path, run_of(writer, end_time=None, status="RUNNING"))
+    assert len(evidence.calls) == 0
+    assert [(c.request_id, c.stage) for c in evidence.in_flight] == [("req-00000001", "training")]
+    assert [(c.request_id, c.stage) for c in evidence.tunnels] == [("req-00000002", "training")]
+
+
+def test_the_stage_is_the_headers_else_the_innermost_at_the_calls_start(tmp_path: Path) -> None:
+    """A header is exact; otherwise the stage that began last and is not over has the call."""
+    writer = Writer(logs=tmp_path)
+    writer.close(
+        *(writer.call(n) for n in (1, 15, 25, 45)),
+        writer.call(16, stage="by-header"),
+        writer.stage("begin", "a", T0, stage="fit"),
+        writer.stage("begin", "b", T0 + 10_000, stage="load"),
+        writer.stage("end", "b", T0 + 20_000, stage="load"),
+        writer.stage("end", "a", T0 + 40_000, stage="fit"),
+    )
+    evidence = evidence_of(tmp_path, run_of(writer))
+    stages = evidence.calls.texts["stage"]
+    assert [stages[row] for row in range(5)] == ["fit", "load", "by-header", "fit", None]
+    assert [stage.stage for stage in evidence.stages] == ["fit", "load"]
+
+
+def test_attempts_are_those_of_the_runs_retried_calls(tmp_path: Path) -> None:
+    """Attempts of calls of other times stay out."""
+    writer = Writer(logs=tmp_path)
+    lines = [
+        (writer.attempt(n, 1), writer.attempt(n, 2), writer.call(n, attempts=2)) for n in (-5, 5)
+    ]
+    writer.close(*(line for group in lines for line in group))
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert [(a.request_id, a.attempt) for a in evidence.attempts] == [
+        ("req-00000005", 1),
+        ("req-00000005", 2),
+    ]
+
+
+def test_refused_connections_of_any_sidecar_count_while_the_run_lasts(tmp_path: Path) -> None:
+    """The called node's sidecar has the reason of a refusal that the caller cannot see."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    node = Writer(
+        logs=tmp_path, sidecar_id="labels-1", process_id=None, client=None, observer="ingress"
+    )
+    node.close(*(node.refused(T0 + second * SECOND) for second in (-1, 1, 61)), node.call(1))
+    found = evidence_of(tmp_path, run_of(writer)).connections
+    assert [(c.sidecar_id, c.start_time) for c in found] == [("labels-1", T0 + SECOND)]
+
+
+def test_cpu_is_the_samples_between_the_runs_begin_and_end(tmp_path: Path) -> None:
+    """Between samples the counter is taken to rise evenly; time outside the run does not count."""
+    writer = Writer(logs=tmp_path)
+    writer.close(
+        writer.call(1),
+        *(
+            writer.sample(T0 + s * SECOND, cpu_us=c * SECOND)
+            for s, c in ((-10, 0), (10, 10), (50, 20), (70, 40))
+        ),
+    )
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert evidence.cpu_s == pytest.approx(25.0)
+
+
+def test_without_samples_the_cpu_is_unknown_not_zero(tmp_path: Path) -> None:
+    """What was not sampled is None and named among what was not seen."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert evidence.cpu_s is None
+    assert evidence.not_seen == ("no sample of the program's CPU",)
+
+
+def test_the_mesh_documents_are_those_that_calls_crossed(tmp_path: Path) -> None:
+    """A mesh that no call of the run crossed is not evidence."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.mesh("v1", "mesh: {}"), writer.mesh("v2", "mesh: {x: 1}"), writer.call(1))
+    found = evidence_of(tmp_path, run_of(writer)).mesh_documents
+    assert found == {"v1": ("mesh.yml", "mesh: {}")}
+
+
+def ledger_of_two_calls(
+    tmp_path: Path, *extra: bytes, writer: Writer, read_at: int = T0 + 2 * MINUTE
+) -> Ledger:
+    """The ledger of a run with two recorded calls."""
+    writer.close(writer.call(1), writer.call(2), *extra)
+    return evidence_of(tmp_path, run_of(writer), read_at=read_at).ledger
+
+
+def test_a_whole_ledger_has_the_same_number_everywhere(tmp_path: Path) -> None:
+    """Sent, proxied and rows agree, and nothing is lost."""
+    writer = Writer(logs=tmp_path)
+    last = writer.sample(T0 + MINUTE, kind="last", requests_total=2, requests_active=0)
+    stages = (
+        writer.stage("begin", "a", T0, run_id="4f1c0b"),
+        writer.stage("end", "a", T0 + SECOND, sent=2),
+    )
+    found = ledger_of_two_calls(tmp_path, last, *stages, writer=writer)
+    assert found == Ledger(sent=2, proxied=2, rows=2)
+
+
+def test_a_killed_sidecar_explains_what_is_lost(tmp_path: Path) -> None:
+    """What the counter has and no line tells of is lost, and the ledger says why it can be."""
+    writer = Writer(logs=tmp_path)
+    sample = writer.sample(T0 + SECOND, requests_total=6, requests_active=1)
+    found = ledger_of_two_calls(tmp_path, sample, writer=writer)
+    assert (found.proxied, found.rows, found.lost) == (5, 2, 3)
+    assert found.explained == (
+        "churn-training-0a1b2c3d: the sidecar was killed: up to 200 ms of its log "
+        "were still in memory",
+    )
+
+
+def test_a_living_sidecar_is_not_called_killed(tmp_path: Path) -> None:
+    """A sample of just now means that the rest of the log may still come."""
+    writer = Writer(logs=tmp_path)
+    sample = writer.sample(T0 + SECOND, requests_total=3, requests_active=0)
+    found = ledger_of_two_calls(tmp_path, sample, writer=writer, read_at=T0 + 2 * SECOND)
+    assert "is still running" in found.explained[0]
+
+
+def test_a_loss_at_a_clean_end_stays_unexplained(tmp_path: Path) -> None:
+    """Where nothing was killed and no line is bad, the ledger makes no excuse."""
+    writer = Writer(logs=tmp_path)
+    last = writer.sample(T0 + SECOND, kind="last", requests_total=3, requests_active=0)
+    found = ledger_of_two_calls(tmp_path, last, writer=writer)
+    assert (found.lost, found.explained) == (1, ())
+
+
+def test_lines_newer_than_the_counter_raise_it(tmp_path: Path) -> None:
+    """A counter of a second ago does not make calls of now disappear."""
+    writer = Writer(logs=tmp_path)
+    sample = writer.sample(T0, requests_total=1, requests_active=1)
+    found = ledger_of_two_calls(tmp_path, sample, writer=writer)
+    assert (found.proxied, found.rows, found.lost) == (2, 2, 0)
+
+
+def test_bad_lines_are_counted_and_explain_a_loss(tmp_path: Path) -> None:
+    """A call whose line cannot be read is lost from the rows and found in quarantine."""
+    writer = Writer(logs=tmp_path)
+    last = writer.sample(T0 + SECOND, kind="last", requests_total=3, requests_active=0)
+    found = ledger_of_two_calls(tmp_path, b"\x00noise\n", last, writer=writer)
+    assert (found.quarantined, found.lost) == (1, 1)
+    assert found.explained == ("churn-training-0a1b2c3d: 1 lines of its log cannot be read",)
+
+
+def test_a_sidecars_other_calls_are_not_the_runs_loss(tmp_path: Path) -> None:
+    """Calls of other runs, outside any run and tunnels are taken off the counter."""
+    writer = Writer(logs=tmp_path)
+    last = writer.sample(T0 + SECOND, kind="last", requests_total=5, requests_active=0)
+    others = (writer.call(-9), writer.call(70_000), writer.call(3, method="CONNECT"))
+    found = ledger_of_two_calls(tmp_path, *others, last, writer=writer)
+    assert found == Ledger(proxied=2, rows=2)
+
+
+def test_files_closed_before_the_run_are_skimmed_and_still_counted(tmp_path: Path) -> None:
+    """A notebook's old runs cost no parsing, and the ledger of the new one comes out even."""
+    writer = Writer(logs=tmp_path)
+    early = writer.stage("begin", "a", T0 - 20 * SECOND, stage="session")
+    noise = b"noise of another time\n"
+    lines = (writer.mesh("v1", "mesh: {}"), early, noise, writer.call(-9_000))
+    writer.close(*lines, at=T0 - 5 * SECOND)
+    last = writer.sample(T0 + SECOND, kind="last", requests_total=2, requests_active=0)
+    writer.close(writer.call(1), last)
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert evidence.ledger == Ledger(proxied=1, rows=1)
+    assert evidence.calls.texts["stage"].names == ("session",)
+    assert set(evidence.mesh_documents) == {"v1"}
+
+
+def test_sidecars_that_stopped_before_the_run_are_not_even_opened(tmp_path: Path) -> None:
+    """The names of closed files and the times of live ones tell that enough."""
+    old, new = Writer(logs=tmp_path, sidecar_id="old-1"), Writer(logs=tmp_path)
+    old.close(old.call(-MINUTE // 1000), at=T0 - MINUTE // 2)
+    stale = old.live(old.call(-40_000))
+    os.utime(stale, ns=(0, (T0 - MINUTE // 2) * 1000))
+    new.close(new.call(1))
+    found = find_sidecars(tmp_path, since=T0)
+    assert [sidecar.folder.sidecar_id for sidecar in found] == [new.sidecar_id]
+
+
+def past_runs(tmp_path: Path, count: int, **over: object) -> list[Run]:
+    """Finished runs of a minute each before T0, oldest first, with one call each."""
+    runs = []
+    for number in range(count):
+        begin = T0 - (count - number) * 2 * MINUTE
+        writer = Writer(logs=tmp_path, sidecar_id=f"past-{number}", process_id=f"past-{number}")
+        writer.close(writer.call((begin - T0) // 1000 + 1), at=begin + MINUTE)
+        times = {"start_time": begin, "end_time": begin + MINUTE}
+        runs.append(run_of(writer, run_id=f"past{number}", **(times | over)))
+    return runs
+
+
+def test_the_baseline_is_the_last_five_finished_runs(tmp_path: Path) -> None:
+    """The same experiment and client, newest first, each with its own calls."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    evidence = evidence_of(tmp_path, run_of(writer), *past_runs(tmp_path, 7))
+    found = [(past.run.run_id, len(past.calls)) for past in evidence.baseline]
+    assert found == [(f"past{number}", 1) for number in (6, 5, 4, 3, 2)]
+    assert evidence.baseline_kind == "recent"
+
+
+@pytest.mark.parametrize(
+    "unlike", [{"status": "FAILED"}, {"experiment_id": "2"}, {"client": "other"}]
+)
+def test_unlike_runs_are_no_baseline(tmp_path: Path, unlike: dict[str, object]) -> None:
+    """Failed runs, other experiments and other clients say nothing about this one."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    evidence = evidence_of(tmp_path, run_of(writer), *past_runs(tmp_path, 2, **unlike))
+    assert (evidence.baseline, evidence.baseline_kind) == ((), "none")
+
+
+def test_a_named_baseline_is_taken_whatever_it_is(tmp_path: Path) -> None:
+    """The person who names a run knows better than the rule."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    failed = past_runs(tmp_path, 2, status="FAILED")
+    evidence = evidence_of(tmp_path, run_of(writer), *failed, baseline="past0")
+    assert [past.run.run_id for past in evidence.baseline] == ["past0"]
+    assert evidence.baseline_kind == "named"
+
+
+def test_an_unknown_baseline_is_an_error(tmp_path: Path) -> None:
+    """No silent fall-back to another comparison than the one asked for."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    with pytest.raises(UnknownRunError, match="ffff"):
+        evidence_of(tmp_path, run_of(writer), baseline="ffff")
+
+
+def test_a_run_that_no_sidecar_saw_says_so(tmp_path: Path) -> None:
+    """Nothing recorded is no error here: the answer is unknown, and why."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    elsewhere = run_of(writer, process_id=OTHER, client="other")
+    evidence = evidence_of(tmp_path, elsewhere)
+    assert len(evidence.calls) == 0
+    assert "no call of the run was recorded" in evidence.not_seen
+
+
+def test_a_missing_log_folder_is_an_error(tmp_path: Path) -> None:
+    """An answer from a folder that is not there would be an answer about nothing."""
+    with pytest.raises(LogFolderError):
+        evidence_of(tmp_path / "none", run_of(Writer(logs=tmp_path)))
+
+
+def test_a_sidecar_whose_first_lines_are_noise_is_read_all_the_same(tmp_path: Path) -> None:
+    """When no line says early whom a sidecar served, its calls still find their run."""
+    writer = Writer(logs=tmp_path)
+    writer.close(b"\x00" * 100_000 + b"\n", writer.call(1))
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert (starts(evidence), evidence.ledger.quarantined) == ([1], 1)
