@@ -1,0 +1,265 @@
+"""What convinced the diagnosis of each cause, in words and figures, and the mesh file's line.
+
+Goes in: a case and a suspect. Comes out: the half sentence after the cause's name, the place in
+the mesh file that speaks of it, and what is worth saying of a single call.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from meshml_dbx.diagnosis.baseline import MIN_SIBLING_CALLS
+from meshml_dbx.diagnosis.breakdown import PARTS
+from meshml_dbx.diagnosis.case import Case
+from meshml_dbx.diagnosis.causes import SLOW_RATIO, largest_part
+from meshml_dbx.diagnosis.identity import plain_reason
+from meshml_dbx.diagnosis.policies import Limit
+from meshml_dbx.diagnosis.rank import NONE, Suspect
+from meshml_dbx.diagnosis.table import Ints
+from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds
+from meshml_dbx.traffic.access_log import UNFINISHED_TYPE
+
+_MOST_KINDS = 3
+_NO_WAY = {
+    "meshml:drop-all": "{} is none of the client's backends, and the mesh drops other hosts",
+    "meshml:no-provider": "virtual service {} has no provider",
+}
+"""What the names of the proxy's own routes say."""
+
+
+def explain(case: Case, suspect: Suspect) -> str:
+    """What the calls of a suspect show, as half a sentence."""
+    return _EXPLAIN[suspect.cause](case, suspect)
+
+
+def mesh_line(case: Case, suspect: Suspect) -> str | None:
+    """Source, line and path of what the mesh file says about a suspect; None if it says nothing."""
+    version, place = case.version(suspect.rows), suspect.place
+    match suspect.cause:
+        case "policy_timeout":
+            return time_limit(case, suspect).where
+        case "retry_storm":
+            return case.declared.retry_policy(version, place)
+        case "refused_identity":
+            return case.declared.accepted_names(version, place.target)
+        case "no_route" if not place.in_mesh:
+            return case.declared.egress_filter(version)
+        case _:
+            return case.declared.target(version, place)
+
+
+def time_limit(case: Case, suspect: Suspect) -> Limit:
+    """The time limit that ended most of a suspect's calls."""
+    rows, version = suspect.rows, case.version(suspect.rows)
+    if case.marks.cut_by_listener[rows].mean() > 1 / 2:
+        return case.declared.listener_limit(version, suspect.place)
+    details = _common(case, "details", rows)
+    flags = _common(case, "flags", rows)
+    if "per_try" in details:
+        return case.declared.route_limit(version, suspect.place, "perRetryTimeout")
+    name = "idle" if "SI" in flags.split(",") else "perRequest"
+    return case.declared.route_limit(version, suspect.place, name)
+
+
+def call_detail(case: Case, suspect: Suspect, row: int) -> str:
+    """What is worth saying of one call."""
+    if row in case.refusals.reasons:
+        return plain_reason(case.refusals.reasons[row])
+    failure = case.table.text("upstream_failure", row)
+    if failure:
+        return plain_reason(failure)
+    if suspect.cause == "stuck_call":
+        return _ending(case, row)
+    name, share = largest_part(case, np.array([row], dtype=np.int64))
+    return f"{PARTS[name]} {percent(share)}"
+
+
+def _slow(case: Case, suspect: Suspect) -> str:
+    name, share = largest_part(case, suspect.rows)
+    said = f"{PARTS[name]} is {percent(share)} of each call"
+    sibling = _healthy_sibling(case, suspect)
+    if sibling:
+        return f"{said}; {sibling} on the same route is healthy"
+    if suspect.reference is None:
+        share = suspect.wait_us / max(case.duration_us, 1)
+        return f"{said}; nothing to compare with, but it alone took {percent(share)} of the run"
+    return said
+
+
+def _storm(case: Case, suspect: Suspect) -> str:
+    attempts = np.maximum(case.table.numbers["attempts"][suspect.rows], 1)
+    retries = int((attempts - 1).sum())
+    share = case.parts["earlier_attempts"][suspect.rows].sum() / max(
+        int(case.table.duration[suspect.rows].sum()), 1
+    )
+    failed = int(case.marks.failed[suspect.rows].sum())
+    said = (
+        f"{retries / max(suspect.of_calls, 1):.1f} retries per call; "
+        f"earlier attempts and back-off are {percent(float(share))} of the retried calls"
+    )
+    ends = _attempt_ends(case, suspect)
+    said += f"; attempts ended {ends}" if ends else ""
+    return said + (f"; {counted(failed, 'call')} failed all the same" if failed else "")
+
+
+def _stuck(case: Case, suspect: Suspect) -> str:
+    rows = suspect.rows
+    longest = int(rows[np.argmax(case.table.duration[rows])])
+    others = np.setdiff1d(
+        np.concatenate([case.groups.rows[group] for group in suspect.groups]), rows
+    )
+    took = seconds(int(case.table.duration[longest]))
+    usual = _usual(case, suspect, others)
+    lasts = case.table.open[longest] and case.table.text("type", longest) != UNFINISHED_TYPE
+    hung = "has hung for" if lasts else "hung for"
+    said = f"{len(rows)} of {counted(suspect.of_calls, 'call')} {hung} {took}{usual}"
+    return f"{said}; {_ending(case, longest)}"
+
+
+def _refused(case: Case, suspect: Suspect) -> str:
+    rows, target = suspect.rows, suspect.place.target or suspect.place.service
+    client = _common(case, "client", rows) or "the caller"
+    reasons = [case.refusals.reasons[row] for row in rows.tolist() if row in case.refusals.reasons]
+    failed = f"{len(rows)} of {counted(suspect.of_calls, 'call')} refused"
+    if case.refusals.by_client[rows].sum() > case.refusals.by_server[rows].sum():
+        told = plain_reason(_common(case, "upstream_failure", rows))
+        return f"{client} does not accept the certificate of {target}: {told}; {failed}"
+    told = plain_reason(Counter(reasons).most_common(1)[0][0]) if reasons else "no reason logged"
+    proof = f"{len(reasons)} of them found in the log of {target}"
+    said = f"{target} does not accept the certificate of {client}: {told}; {failed}, {proof}"
+    if case.declared.lists(case.version(rows), suspect.place.target, client):
+        return f"{said}; the caller's mesh file lists it, so {target} runs with another"
+    return said
+
+
+def _unconnected(case: Case, suspect: Suspect) -> str:
+    failed = f"{len(suspect.rows)} of {counted(suspect.of_calls, 'call')} found no connection"
+    reason = _common(case, "upstream_failure", suspect.rows) or _common(
+        case, "details", suspect.rows
+    )
+    flags = _kinds(case, suspect.rows)
+    return f"{failed}: {flags}" + (f"; {plain_reason(reason)}" if reason else "")
+
+
+def _timed_out(case: Case, suspect: Suspect) -> str:
+    limit = time_limit(case, suspect)
+    place = f" ({limit.where})" if limit.where else ""
+    cut = f"{len(suspect.rows)} of {counted(suspect.of_calls, 'call')} cut off by {limit}"
+    return f"{cut}{place}"
+
+
+def _unrouted(case: Case, suspect: Suspect) -> str:
+    answered = f"{counted(len(suspect.rows), 'call')} answered {_kinds(case, suspect.rows)}"
+    service = suspect.place.service
+    missing = f"the mesh has no route for {service} and this path"
+    return f"{answered}: {_NO_WAY.get(suspect.place.route or '', missing).format(service)}"
+
+
+def _failing(case: Case, suspect: Suspect) -> str:
+    failed = f"{len(suspect.rows)} of {counted(suspect.of_calls, 'call')} failed"
+    paused = f"; up to {seconds(suspect.pause_us)} of pauses before the program tried again"
+    return f"{failed}: {_kinds(case, suspect.rows)}" + (paused if suspect.pause_us else "")
+
+
+def _healthy(case: Case, suspect: Suspect) -> str:
+    reference = suspect.reference
+    name, share = largest_part(case, suspect.rows)
+    if reference is None:
+        return f"nothing to compare with; {PARTS[name]} is {percent(share)} of each call"
+    return f"as in {reference.name}" if reference.kind == "baseline" else f"as {reference.name}"
+
+
+_EXPLAIN: dict[str, Callable[[Case, Suspect], str]] = {
+    "slow_upstream": _slow,
+    "slow_connection": _slow,
+    "retry_storm": _storm,
+    "stuck_call": _stuck,
+    "refused_identity": _refused,
+    "connect_failure": _unconnected,
+    "policy_timeout": _timed_out,
+    "no_route": _unrouted,
+    "upstream_error": _failing,
+    NONE: _healthy,
+}
+
+
+def _healthy_sibling(case: Case, suspect: Suspect) -> str | None:
+    """Another target of the same route whose calls to the same pattern are not slow."""
+    place, own = suspect.place, case.own[suspect.place]
+    for other, profile in case.own.items():
+        same = (other.service, other.route, other.pattern) == (
+            place.service,
+            place.route,
+            place.pattern,
+        )
+        if (
+            same
+            and other.target != place.target
+            and profile.answered >= MIN_SIBLING_CALLS
+            and profile.p50_us * SLOW_RATIO <= own.p50_us
+        ):
+            return other.target
+    return None
+
+
+def _usual(case: Case, suspect: Suspect, others: Ints) -> str:
+    if len(others):
+        return f" (the others {milliseconds(float(np.median(case.table.duration[others])) / 1000)})"
+    if suspect.reference is None or not suspect.reference.profile.answered:
+        return ""
+    usual = milliseconds(suspect.reference.profile.p50_us / 1000)
+    return f" ({suspect.reference.name}: {usual})"
+
+
+def _ending(case: Case, row: int) -> str:
+    flags = case.table.text("flags", row) or "-"
+    if case.table.text("type", row) == UNFINISHED_TYPE:
+        return "its proxy died before it ended"
+    if case.table.open[row]:
+        return "it is still in flight"
+    if case.marks.timed_out[row]:
+        return f"a time limit ended it ({flags})"
+    if {"DC", "DR"} & set(flags.split(",")):
+        return f"the program gave up ({flags})"
+    code = int(case.table.numbers["code"][row])
+    return f"it failed ({code} {flags})" if case.marks.failed[row] else f"it was answered ({code})"
+
+
+def _attempt_ends(case: Case, suspect: Suspect) -> str:
+    ids = {case.table.request_ids[row] for row in suspect.rows.tolist()}
+    ends: Counter[str] = Counter()
+    for one in case.evidence.attempts:
+        if one.observer == "egress" and one.request_id in ids:
+            ends[_kind(one.code, one.flags)] += 1
+    return _listed(ends)
+
+
+def _kinds(case: Case, rows: Ints) -> str:
+    """How some calls ended, the commonest first."""
+    numbers, table = case.table.numbers["code"], case.table
+    width = len(table.names["flags"]) + 1
+    keys, counts = np.unique(
+        numbers[rows] * width + table.codes["flags"][rows] + 1, return_counts=True
+    )
+    ends: Counter[str] = Counter()
+    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        code, flag = divmod(key, width)
+        ends[_kind(code, table.names["flags"][flag - 1] if flag else None)] += count
+    return _listed(ends)
+
+
+def _kind(code: int | None, flags: str | None) -> str:
+    shown = str(code) if code and code > 0 else "no answer"
+    return shown if flags in (None, "-") else f"{shown} {flags}"
+
+
+def _listed(ends: Counter[str]) -> str:
+    return ", ".join(f"{kind} x {count}" for kind, count in ends.most_common(_MOST_KINDS))
+
+
+def _common(case: Case, column: str, rows: Ints) -> str:
+    """The commonest text of a column, empty where there is none."""
+    codes = case.table.codes[column][rows]
+    codes = codes[codes >= 0]
+    return case.table.names[column][int(np.bincount(codes).argmax())] if len(codes) else ""

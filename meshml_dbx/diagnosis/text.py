@@ -1,0 +1,215 @@
+"""The answer as plain text, the evidence as rows of text, and what each cause means.
+
+Goes in: a diagnosis. Comes out: lines and tuples; colour and tables are the command line's.
+"""
+
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from meshml_dbx.diagnosis import baseline, case, causes, rank
+from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds, short_id
+from meshml_dbx.traffic.access_log import time_text
+
+if TYPE_CHECKING:
+    from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, EvidenceRow
+    from meshml_dbx.traffic.evidence import Ledger
+
+EVIDENCE_HEADINGS = (
+    "#",
+    "start (UTC)",
+    "request id",
+    "target",
+    "code",
+    "flags",
+    "attempts",
+    "duration",
+    "first byte",
+    "detail",
+)
+
+_TARGET_WIDTH = 44
+
+
+def answer_text(diagnosis: "Diagnosis", *, report: str = "", next_command: str = "") -> str:
+    """The answer in a few lines: the run, who is to blame and why, the ledger, what to do next."""
+    lines = [_run_line(diagnosis)]
+    if not diagnosis.blamed:
+        lines.append(f"  {diagnosis.sentence}")
+    for culprit in diagnosis.culprits:
+        lines += _culprit_lines(culprit)
+    lines += [
+        f"  in flight{' until its proxy died' if one.is_cut_off else ''}: "
+        f"{one.pattern or 'a call'} to {one.target or one.virtual_service or '?'}, "
+        f"{seconds(one.age_s * 1e6)}{f', stage {one.stage}' if one.stage else ''}"
+        for one in diagnosis.in_flight
+    ]
+    if diagnosis.verdict == "unknown":
+        lines += [f"  not seen: {one}" for one in diagnosis.coverage.not_seen]
+    lines.append(ledger_text(diagnosis.ledger))
+    command = next_command or f"meshml why {quote(short_id(diagnosis.run_id))} --evidence"
+    lines.append(f"report: {report}      next: {command}" if report else f"next: {command}")
+    return "\n".join(printable(line) for line in lines)
+
+
+def evidence_rows(diagnosis: "Diagnosis") -> tuple[tuple[str, ...], ...]:
+    """The worst calls of the culprits as rows of text, under ``EVIDENCE_HEADINGS``."""
+    return tuple(tuple(map(printable, _row(row))) for row in diagnosis.evidence_rows)
+
+
+def _row(row: "EvidenceRow") -> tuple[str, ...]:
+    return (
+        str(row.rank),
+        time_text(row.start_time)[11:-4],
+        row.request_id or "-",
+        row.target or "-",
+        "-" if row.code is None else str(row.code),
+        row.flags or "-",
+        "-" if row.attempts is None else str(row.attempts),
+        milliseconds(row.duration_ms),
+        milliseconds(row.first_byte_ms),
+        row.detail,
+    )
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a name must not steer the terminal that shows it.
+
+    >>> printable("run \x1b[31mred")
+    'run ?[31mred'
+    """
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def ledger_text(ledger: "Ledger") -> str:
+    """The ledger in one line.
+
+    >>> from meshml_dbx.traffic.evidence import Ledger
+    >>> ledger_text(Ledger(proxied=404, rows=404))
+    'ledger: sent - · proxied 404 · rows 404 · quarantined 0 · lost 0'
+    """
+    counts = {
+        "sent": ledger.sent,
+        "proxied": ledger.proxied,
+        "rows": ledger.rows,
+        "quarantined": ledger.quarantined,
+        "lost": ledger.lost,
+    }
+    told = " · ".join(f"{name} {'-' if n is None else n}" for name, n in counts.items())
+    reasons = f" ({'; '.join(ledger.explained)})" if ledger.explained else ""
+    return f"ledger: {told}{reasons}"
+
+
+def _run_line(diagnosis: "Diagnosis") -> str:
+    share = diagnosis.wait_us / max(diagnosis.duration_us, 1)
+    parts = [
+        f"run {short_id(diagnosis.run_id)} {diagnosis.run_name}".rstrip(),
+        seconds(diagnosis.duration_us),
+        f"waited {seconds(diagnosis.wait_us)} on the mesh ({percent(share)})",
+    ]
+    if diagnosis.status != "FINISHED":
+        parts.insert(1, diagnosis.status)
+    if diagnosis.baseline:
+        parts.append(f"baseline: {diagnosis.baseline.replace(' (', ', ').removesuffix(')')}")
+    return "   ".join(parts)
+
+
+def _culprit_lines(culprit: "Culprit") -> list[str]:
+    route = f" / {culprit.route}" if culprit.route else ""
+    target = f" → {culprit.target}" if culprit.target else ""
+    name = f"{culprit.virtual_service}{route}{target}"
+    healthy = ""
+    if culprit.baseline_p95_ms is not None:
+        by = culprit.compared_with if culprit.blamed_on == "siblings" else "baseline"
+        healthy = f" ({by} {milliseconds(culprit.baseline_p95_ms)})"
+    figures = (
+        f"{seconds(culprit.wait_s * 1e6)}   p95 {milliseconds(culprit.p95_ms)}{healthy}   "
+        f"{counted(culprit.calls, 'call')}   {counted(culprit.retries, 'retry', 'retries')}"
+    )
+    cause = "healthy" if culprit.cause == rank.NONE else culprit.cause.replace("_", " ")
+    return [
+        f"  {culprit.rank}  {name:<{_TARGET_WIDTH}} {figures}",
+        f"     cause: {cause}: {culprit.detail}",
+    ]
+
+
+_MATTERS = (
+    f"It counts when it cost {percent(case.MATTERS_SHARE)} of the run and at least "
+    f"{seconds(case.MATTERS_US)}."
+)
+_ERRORS = (
+    f"It counts when {percent(rank.MIN_ERROR_SHARE)} of the calls to a target failed, at least "
+    f"{rank.MIN_ERRORS}, and the baseline did not fail alike; when it ended a run that broke off; "
+    f"or when it cost {percent(case.MATTERS_SHARE)} of the run, pauses before new tries included."
+)
+
+CAUSES: dict[str, str] = {
+    "slow_upstream": (
+        "The service took longer to answer than it does when healthy. Recognised when most of the "
+        "calls' time is sending, first byte or transfer, and the median is "
+        f"{causes.SLOW_RATIO:g} times the baseline's (or the slowest 5 % are "
+        f"{causes.SLOW_TAIL_RATIO:g} times and the mean {causes.SLOW_RATIO:g} times), by at least "
+        f"{milliseconds(causes.SLOW_EXCESS_US / 1000)} a call or "
+        f"{percent(causes.SLOW_LARGE_SHARE)} of the run in all; what slows all others alike, "
+        f"up to {case.MOST_COMMON_SLOWDOWN:g} times, is not blamed on one. Without a baseline, "
+        f"targets of the same route with {baseline.MIN_SIBLING_CALLS} calls serve; without those, "
+        f"one target must take {percent(causes.ABSOLUTE_SHARE)} of the run, "
+        f"{percent(causes.ABSOLUTE_FIRST_BYTE_SHARE)} of it to the first byte, whose median is "
+        f"{seconds(causes.ABSOLUTE_FIRST_BYTE_US)} or more. {_MATTERS} "
+        "Do: look at that node's program and host; move the route's weight to a healthy target."
+    ),
+    "slow_connection": (
+        "Getting a connection to the service took longer than when healthy: the pool was full, or "
+        "connecting and the TLS handshake were slow. Recognised as slow_upstream is, where these "
+        f"are most of the calls' time. {_MATTERS} "
+        "Do: raise connectionPool.http.maxConnections; keep connections alive in the program."
+    ),
+    "retry_storm": (
+        "The proxy tried calls again and again because attempts failed; the time went to earlier "
+        "attempts and back-off. Recognised when there are "
+        f"{causes.STORM_LEAST_RETRIES} retries and {causes.STORM_RATIO:g} times as many per call "
+        f"as in the baseline; per-try time-outs count as retries. {_ERRORS} "
+        "Do: mend what fails (the attempts say with which code); lower maxRetries meanwhile."
+    ),
+    "stuck_call": (
+        "Few calls hung while the others were answered, or one is still in flight. Recognised when "
+        f"at most {percent(causes.STUCK_MOST_SHARE)} of the calls (or "
+        f"{causes.STUCK_MOST_CALLS}) took {seconds(causes.STUCK_US)} and "
+        f"{causes.STUCK_RATIO:g} times the usual median and {causes.STUCK_TAIL_RATIO:g} times the "
+        f"usual 95th percentile, however they ended; with nothing to compare, in flight for "
+        f"{seconds(causes.STUCK_ALONE_US)}. One in flight always counts; else: {_MATTERS} "
+        "Do: set timeout.perRequest on the route; look at that request in the service's log."
+    ),
+    "refused_identity": (
+        "One side did not accept the other's certificate. If the called node refused, the caller "
+        "saw only 503 UC: it is recognised by the node's listener line with the same address and "
+        "time. If the caller refused, its own line has UF and the reason. One failed call is "
+        f"enough, when {percent(rank.MIN_ERROR_SHARE)} of the calls failed. "
+        "Do: add the caller to the node's subjectAlternativeNames, or renew the certificate."
+    ),
+    "connect_failure": (
+        "No connection to the service could be had: refused, name not resolved, no healthy "
+        f"endpoint, pool overflow (flags UF, DF, UH, UO, NC). {_ERRORS} "
+        "Do: see that the node's sidecar runs and listens where the mesh file says."
+    ),
+    "policy_timeout": (
+        "A time limit of the mesh ended the calls: perRequest, idle or perRetryTimeout of the "
+        "route (flags UT, SI, DT), or perRequest of the called node's listener. The line of the "
+        f"mesh file is named. {_ERRORS} "
+        "Do: raise the limit if such calls may last, else look at why the service needs so long."
+    ),
+    "no_route": (
+        "The caller's own proxy answered, since the mesh has no way for the host or path (404 NR, "
+        "or a direct response): for instance a host outside it under egressFilter DROP_ALL. "
+        f"{_ERRORS} "
+        "Do: add a virtual service, a route, or the backend to the client."
+    ),
+    "upstream_error": (
+        "The service answered 5xx, or broke the connection off, without the proxy trying again. "
+        f"{_ERRORS} Do: look at the service's log for the request ids."
+    ),
+    "none": (
+        "Nothing is wrong: the calls behave as in the baseline, as their siblings, or give no "
+        "reason to blame. The time may still be theirs: make fewer calls, or several at once."
+    ),
+}
+"""What each cause means, how it is recognised, and what to do about it."""
