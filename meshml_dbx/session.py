@@ -4,22 +4,29 @@ Goes in: settings. Comes out: findings, exit statuses, an ingest report, a ``Dia
 composes rooms, which never meet: what one returns is a word that the next understands.
 """
 
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meshml_dbx.errors import MeshMLError, NothingRecordedError
+from meshml_dbx import connect
+from meshml_dbx.errors import MeshMLError
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh.checks import check_mesh, require_mesh
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
-from meshml_dbx.settings import Settings, read_settings
+from meshml_dbx.settings import DEFAULT_STATE, Settings, read_settings
+from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.run_names import pick_run
 
 if TYPE_CHECKING:
     from meshml_dbx.diagnosis import Diagnosis
     from meshml_dbx.lake import IngestReport
 
+SHORT_ID = 6
 Say = Callable[[str], None]
 """Takes one line of progress; the command line shows it on standard error."""
 
@@ -78,8 +85,11 @@ class Session:
 
         loaded = self._usable_mesh()
         find_client(require_mesh(loaded), client)
+        envoy = member.prepare(self.settings, command, os.environ)
         plan = member.plan_client(self.settings, loaded, client, command)
-        return member.supervise_member(self.settings, plan, say=self.say, environ=os.environ)
+        return member.supervise_member(
+            self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
+        )
 
     def sidecar(
         self,
@@ -100,11 +110,212 @@ class Session:
 
         loaded = self._usable_mesh()
         find_node(require_mesh(loaded), node)
+        envoy = member.prepare(self.settings, command, os.environ)
         serving = member.Serving(app_port=app_port, bind=bind, command=tuple(command))
         plan = member.plan_node(self.settings, loaded, node, serving)
-        return member.supervise_member(self.settings, plan, say=self.say, environ=os.environ)
+        return member.supervise_member(
+            self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
+        )
 
     def _usable_mesh(self) -> LoadedMesh:
         loaded = read_mesh(self.settings.mesh)
         require_mesh(loaded)
         return loaded
+
+    # --- J3: event → Delta --------------------------------------------------------------------
+
+    def ingest(self) -> "IngestReport":
+        """Finished log files into Delta tables, joined with MLflow's runs; safe to run again.
+
+        Raises:
+            JavaError: there is no usable Java.
+            LakeError: Spark or a table failed.
+            LogFolderError: there is no log folder.
+        """
+        from meshml_dbx import lake, sidecar
+        from meshml_dbx.lake.ingest import ingest
+
+        folder, logs = self.settings.folder, self.settings.logs
+        self.say("asking living sidecars to finish their files, taking over those of dead ones")
+        sidecar.request_close(folder)
+        sidecar.adopt(folder, logs)
+        self.say("starting Spark")
+        spark = connect.spark_session(self.settings)
+        names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+        self.say("reading finished log files into Delta")
+        report = ingest(
+            spark,
+            names,
+            logs=str(logs.absolute()),
+            checkpoint=str(folder.checkpoints.absolute() / "ingest"),
+        )
+        self.say("joining calls with runs")
+        runs = self.runs()
+        lake.store_runs(spark, names, runs)
+        self._remember_ingested(runs)
+        return report
+
+    # --- J4: why ------------------------------------------------------------------------------
+
+    def runs(self) -> tuple[Run, ...]:
+        """MLflow's runs, oldest first.
+
+        Raises:
+            TrackingError: the store is missing or cannot be read.
+        """
+        return connect.read_runs(self.settings.tracking)
+
+    def why(
+        self, run: str = "last", *, live: bool = False, baseline: str | None = None
+    ) -> "Diagnosis":
+        """Why a run was slow or stuck, from the lake where it has the run, else from the logs.
+
+        Raises:
+            UnknownRunError: no run answers to that name.
+            NothingRecordedError: none of the run's calls was recorded.
+            LogFolderError: there is no log folder to read.
+        """
+        from meshml_dbx.diagnosis import diagnose
+
+        return diagnose(self.evidence(run, live=live, baseline=baseline))
+
+    def evidence(
+        self, run: str = "last", *, live: bool = False, baseline: str | None = None
+    ) -> Evidence:
+        """Everything that is known of one run's calls.
+
+        Raises:
+            UnknownRunError: as ``why``.
+        """
+        from meshml_dbx.recording.evidence import read_evidence
+
+        runs = self.runs()
+        chosen = pick_run(runs, run)
+        compared = pick_run(runs, baseline).run_id if baseline else None
+        read_at = time.time_ns() // 1000
+        if not live and self._is_ingested(chosen):
+            self.say("reading the lake")
+            found = self._lake_evidence(chosen, compared, read_at)
+            if found is not None:
+                return found
+        return read_evidence(self.settings.logs, chosen, runs, read_at=read_at, baseline=compared)
+
+    def page(self, answer: "Diagnosis") -> str:
+        """The answer as one self-contained HTML page."""
+        from meshml_dbx.diagnosis.report import render_page
+
+        return render_page(answer, answer.evidence, picture=self._picture(answer))
+
+    def cell(self, answer: "Diagnosis") -> str:
+        """The answer as a piece of HTML for a notebook's cell."""
+        from meshml_dbx.diagnosis.report import render_fragment
+
+        return render_fragment(answer, answer.evidence, picture=self._picture(answer))
+
+    def write_page(self, answer: "Diagnosis", path: Path) -> None:
+        """Write the page to a file.
+
+        Raises:
+            MeshMLError: the file cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.page(answer), encoding="utf-8")
+        except OSError as error:
+            raise MeshMLError(
+                f"could not write the page to {path}: {error.strerror}",
+                advice="name another file with --html",
+            ) from error
+
+    def log_page(self, answer: "Diagnosis") -> str:
+        """Attach the page to the MLflow run; the artifact's path.
+
+        Raises:
+            TrackingError: the store does not take it.
+        """
+        return connect.attach_page(self.settings.tracking, answer.run_id, self.page(answer))
+
+    def answer_text(self, answer: "Diagnosis", *, page: Path | None = None) -> str:
+        """The answer in a few lines; its last one can be pasted."""
+        from meshml_dbx.diagnosis import answer_text
+
+        return answer_text(
+            answer, report=str(page or ""), next_command=self._next_command(answer.run_id)
+        )
+
+    def evidence_rows(
+        self, answer: "Diagnosis"
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+        """Headings and rows of the calls that prove the answer."""
+        from meshml_dbx.diagnosis import EVIDENCE_HEADINGS, evidence_rows
+
+        return EVIDENCE_HEADINGS, evidence_rows(answer)
+
+    def causes(self) -> dict[str, str]:
+        """Every cause that ``why`` can name, and what it means."""
+        from meshml_dbx.diagnosis import CAUSES
+
+        return dict(CAUSES)
+
+    # --- how the journeys are walked ------------------------------------------------------------
+
+    def _picture(self, answer: "Diagnosis") -> str:
+        from meshml_dbx import flowmap
+        from meshml_dbx.diagnosis.report import marked_paths, waits_by_path
+
+        flow = flowmap.flow_of(
+            answer.evidence.calls,
+            in_flight=answer.evidence.in_flight,
+            waits=waits_by_path(answer),
+            marked=marked_paths(answer),
+        )
+        return flowmap.to_html(flow)
+
+    def _next_command(self, run_id: str) -> str:
+        words = ["meshml", "why", run_id[:SHORT_ID], "--evidence"]
+        if self.settings.state != Path(DEFAULT_STATE):
+            words += ["--state", str(self.settings.state)]
+        return shlex.join(words)
+
+    def _lake_evidence(self, run: Run, baseline: str | None, read_at: int) -> Evidence | None:
+        from meshml_dbx import lake
+
+        spark = connect.spark_session(self.settings)
+        names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+        return lake.read_evidence(spark, names, run.run_id, read_at=read_at, baseline=baseline)
+
+    def _is_ingested(self, run: Run) -> bool:
+        """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""
+        if not self._ingested.is_file():
+            return False
+        known = json.loads(self._ingested.read_text(encoding="utf-8"))
+        return run.run_id in known.get(self.settings.lake, ())
+
+    def _remember_ingested(self, runs: tuple[Run, ...]) -> None:
+        known = [run.run_id for run in runs if run.end_time is not None]
+        self._ingested.parent.mkdir(parents=True, exist_ok=True)
+        self._ingested.write_text(json.dumps({self.settings.lake: known}), encoding="utf-8")
+
+    @property
+    def _ingested(self) -> Path:
+        return self.settings.folder.checkpoints / "ingested.json"
+
+
+def why(
+    run: str | None = None,
+    *,
+    baseline: str | None = None,
+    live: bool = False,
+    **settings: str | Path | None,
+) -> "Diagnosis":
+    """The answer for a run, shown as a page by a notebook: ``meshml_dbx.why()``.
+
+    Without a run: the one that is active here, else the last one. ``settings`` are those of the
+    command line: state, logs, lake, tracking.
+
+    Raises:
+        MeshMLError: as ``Session.why``.
+    """
+    session = Session(read_settings(**settings))
+    answer = session.why(run or connect.active_run_id() or "last", live=live, baseline=baseline)
+    return answer.with_page(session.cell(answer))

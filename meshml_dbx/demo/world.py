@@ -136,6 +136,15 @@ def break_world(world: World, fault: Fault, services: dict[str, subprocess.Popen
     wait_ready(world, fault.node, services[fault.node])
 
 
+def mend_world(world: World, fault: Fault, services: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Start the faulty node anew, healthy."""
+    if not fault.node:
+        return
+    stop(services[fault.node])
+    services[fault.node] = start_service(world, fault.node, mesh=world.mesh)
+    wait_ready(world, fault.node, services[fault.node])
+
+
 def start_service(
     world: World, node: str, *, mesh: Path, service_fault: str = ""
 ) -> subprocess.Popen[bytes]:
