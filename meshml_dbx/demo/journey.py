@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,9 @@ def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outc
         world = build_world(folder)
         store_settings(folder, mesh=str(world.mesh), tracking=world.tracking)
     session = Session(read_settings(state=folder), say=say)
-    with living_services(world) as services:
-        watch.seconds["five services, each behind its sidecar"] = 0.0
+    with ExitStack() as stack:
+        with watch.step("five services, each behind a sidecar"):
+            services = stack.enter_context(living_services(world))
         with watch.step("a healthy training run"):
             healthy = finish_training(world, start_training(world))
         with watch.step(f"a training run with the fault {fault}: {FAULTS[fault].about}"):

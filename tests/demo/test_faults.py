@@ -1,6 +1,5 @@
-"""Each fault of the demo, made for real and named by the answer: from the logs and from the lake."""
+"""Each fault of the demo, made for real and named by the answer, from the logs and the lake."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +56,10 @@ def make_world(folder: Path) -> tuple[World, Session]:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """All faults, played once for the whole module."""
     world, session = make_world(tmp_path_factory.mktemp("demo") / "state")
-    yield play(world, session, list(FAULTS))
+    return play(world, session, list(FAULTS))
 
 
 def named(answer: Diagnosis) -> tuple[str, str]:
