@@ -10,19 +10,22 @@ import secrets
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from meshml_dbx.errors import EnvoyError, LogFolderError
 from meshml_dbx.mesh.checks import require_mesh
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.names import backends_of, mesh_version
+from meshml_dbx.mesh.places import Declared
 from meshml_dbx.mesh.spec import Certificate, Trust
 from meshml_dbx.planes.envoy import IdentityPaths, Wiring, render, secret_name, secrets_of
 from meshml_dbx.settings import Settings
 from meshml_dbx.sidecar import (
+    EnvoyBinary,
     SidecarPlan,
     find_envoy,
     free_port,
@@ -30,6 +33,7 @@ from meshml_dbx.sidecar import (
     require_free,
     supervise,
 )
+from meshml_dbx.sidecar.program import require_program
 from meshml_dbx.traffic.context import (
     CLIENT_VARIABLE,
     LOGS_VARIABLE,
@@ -241,24 +245,67 @@ def direct_hosts(settings: Settings, environ: Mapping[str, str]) -> str:
     return ",".join(dict.fromkeys(host for host in hosts if host))
 
 
+def prepare(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> EnvoyBinary:
+    """The Envoy to run, once it is sure that the program is there and the state can be written.
+
+    Asked first, so that a mistake costs no identity and leaves nothing behind.
+
+    Raises:
+        MissingToolError: there is no such program, or no Envoy.
+        EnvoyError: what was found is no Envoy.
+        LogFolderError: the state folder cannot be written.
+    """
+    require_program(command)
+    if settings.state.exists() and not settings.state.is_dir():
+        raise unusable_state(settings.state, "it is a file")
+    envoy = find_envoy(environ, cache=settings.state)
+    prepare_state(settings.state)
+    return envoy
+
+
 def supervise_member(
-    settings: Settings, plan: SidecarPlan, *, say: Say, environ: Mapping[str, str]
+    settings: Settings,
+    loaded: LoadedMesh,
+    plan: SidecarPlan,
+    envoy: EnvoyBinary,
+    *,
+    say: Say,
+    environ: Mapping[str, str],
 ) -> int:
     """The exit status of the plan's program; says what the user should know before and after."""
-    prepare_state(settings.state)
-    envoy = find_envoy(environ, cache=settings.state)
-    say(f"{plan.sidecar_id}: Envoy {envoy.version} ({envoy.origin}, sha256 {envoy.digest[:12]})")
+    digest = envoy.digest.removeprefix("sha256:")[:12]
+    say(f"{plan.sidecar_id}: Envoy {envoy.version} ({envoy.origin}, sha256 {digest})")
     for warning in warnings_before(plan, environ):
         say(f"warning: {warning}")
-    outcome = supervise(plan, binary=envoy, state=settings.folder, logs=settings.logs)
-    for trouble in outcome.trouble:
-        say(f"warning: {trouble}")
+    try:
+        outcome = supervise(plan, binary=envoy, state=settings.folder, logs=settings.logs)
+    except EnvoyError as error:
+        raise explained(error, loaded) from error
     if plan.client and outcome.requests_total == 0:
         say(
             "warning: no call passed the proxy. urllib3.PoolManager and aiohttp ignore HTTP_PROXY: "
             "use requests or httpx, aiohttp with trust_env=True, or urllib3.ProxyManager"
         )
     return outcome.exit_status
+
+
+def explained(error: EnvoyError, loaded: LoadedMesh) -> EnvoyError:
+    """Envoy's refusal with a place in the mesh file: of a bad regex, Envoy quotes only a piece."""
+    piece = error.message.rsplit(": ", 1)[-1]
+    places = [loaded.where(path) for path, regex in regexes_of(loaded) if piece in regex]
+    advice = f"mend {', or '.join(places)}" if places else f"look for it in {loaded.source}"
+    return EnvoyError(error.message, advice=error.advice or advice)
+
+
+def regexes_of(loaded: LoadedMesh) -> Iterator[tuple[str, str]]:
+    """Every regular expression of a mesh file, with its path: Envoy's RE2 alone can judge them."""
+    for path, route in Declared.of(require_mesh(loaded)).routes:
+        for index, header in enumerate(route.spec.http_route.match.headers):
+            if header.match and header.match.regex is not None:
+                yield (
+                    f"{path}.spec.httpRoute.match.headers[{index}].match.regex",
+                    header.match.regex,
+                )
 
 
 def warnings_before(plan: SidecarPlan, environ: Mapping[str, str]) -> list[str]:
@@ -295,17 +342,33 @@ def python_of(program: Path) -> str | None:
     """The Python that runs a program, when it is one or is a script that names one."""
     if program.name.startswith("python"):
         return str(program)
-    with program.open("rb") as stream:
-        first = stream.readline(256)
-    if not first.startswith(b"#!") or b"python" not in first:
+    try:
+        with program.open("rb") as stream:
+            first = stream.readline(256)
+    except OSError:  # a program may be run by those who may not read it
         return None
-    words = first[2:].decode(errors="replace").split()
-    return shutil.which(words[-1]) if words[0].endswith("/env") else words[0]
+    words = first[2:].decode(errors="replace").split() if first.startswith(b"#!") else []
+    if words and Path(words[0]).name == "env":
+        words = [found for word in words[1:] if word[0] != "-" and (found := shutil.which(word))]
+    return words[0] if words and Path(words[0]).name.startswith("python") else None
 
 
 def prepare_state(state: Path) -> None:
-    """The state folder, which ignores itself in git."""
-    state.mkdir(parents=True, exist_ok=True)
+    """The state folder, which ignores itself in git.
+
+    Raises:
+        LogFolderError: it cannot be written.
+    """
     ignore = state / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise unusable_state(state, error.strerror or str(error)) from error
+
+
+def unusable_state(state: Path, problem: str) -> LogFolderError:
+    """The error for a state folder in which nothing can be kept."""
+    advice = "choose a folder that you may write with --state"
+    return LogFolderError(f"cannot use the state folder {state}: {problem}", advice=advice)

@@ -55,8 +55,6 @@ def main() -> None:
         wrong.show()
         sys.exit(WRONG_USE)
     except MeshInvalidError as invalid:
-        for found in invalid.findings:
-            click.echo(str(found), err=True)
         click.echo(f"error: {invalid}", err=True)
         sys.exit(FINDINGS)
     except MeshMLError as error:

@@ -13,9 +13,7 @@ from meshml_dbx.findings import Severity
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.options(options.mesh, options.as_json)
 @click.pass_context
-def check(
-    context: click.Context, *, file: Path | None, mesh: Path | None, as_json: bool
-) -> None:
+def check(context: click.Context, *, file: Path | None, mesh: Path | None, as_json: bool) -> None:
     """Check a mesh file: every problem with its line, in one go.
 
     \b
@@ -119,7 +117,7 @@ def why(
         state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
     )
     if causes:
-        print_table(("cause", "means"), session.causes())
+        print_table(("cause", "means"), session.causes().items())
         return
     answer = session.why(run, live=live, baseline=baseline)
     if html:

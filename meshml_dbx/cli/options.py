@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from meshml_dbx.session import Session
-from meshml_dbx.settings import read_settings
+if TYPE_CHECKING:
+    from meshml_dbx.session import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,9 +35,15 @@ def options(*chosen: Callable[[Command], Command]) -> Callable[[Command], Comman
     return decorate
 
 
-def open_session(*, quiet: bool, **given: str | Path | None) -> Session:
-    """A session with these options, telling its progress on standard error."""
-    return Session(read_settings(**given), say=silent if quiet else say)
+def open_session(*, quiet: bool, **given: str | Path | None) -> "Session":
+    """A session with these options, telling its progress on standard error.
+
+    Imported here, so that a help page does not wait for what only a journey needs.
+    """
+    from meshml_dbx.session import Session
+    from meshml_dbx.settings import read_settings
+
+    return Session(read_settings(None, **given), say=silent if quiet else say)
 
 
 def say(line: str) -> None:

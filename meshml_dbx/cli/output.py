@@ -4,9 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 
 def print_json(value: object) -> None:
@@ -16,6 +13,10 @@ def print_json(value: object) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output, as wide as the terminal, or as needed in a pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:

@@ -1,5 +1,6 @@
 """``meshml run`` and ``meshml sidecar``: a program and the proxy beside it."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -8,6 +9,14 @@ from meshml_dbx.cli import options
 
 COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 PASS_ON = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+
+
+def parse_address(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """An address to listen on: Envoy takes no host name, which could mean several."""
+    try:
+        return str(ip_address(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not an IP address, such as 127.0.0.1") from error
 
 
 @click.command(context_settings=PASS_ON)
@@ -34,7 +43,7 @@ def run(
       meshml run --mesh mesh.yml --client churn-training -- python train.py
     """
     if not command:
-        raise click.UsageError("which program? Put it after --, as in: meshml run … -- python x.py")
+        raise click.UsageError(f"which program? meshml run --client {client} -- python train.py")
     session = options.open_session(
         mesh=mesh, state=state, logs=logs, tracking=tracking, quiet=quiet
     )
@@ -49,7 +58,13 @@ def run(
     type=click.IntRange(1, 65535),
     help="Where the program listens. [the PORT that it is given]",
 )
-@click.option("--bind", default="127.0.0.1", show_default=True, help="Address for peers.")
+@click.option(
+    "--bind",
+    default="127.0.0.1",
+    show_default=True,
+    callback=parse_address,
+    help="Address for peers.",
+)
 @COMMAND
 def sidecar(
     *,
