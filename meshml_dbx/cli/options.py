@@ -20,8 +20,10 @@ logs = click.option(
 )
 lake = click.option("--lake", help="A folder, or CATALOG.SCHEMA. [<state>/lake]")
 tracking = click.option("--tracking", help="MLflow's tracking URI. [MLflow's own]")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-quiet = click.option("--quiet", is_flag=True, help="No progress on standard error.")
+as_json = click.option("--json", "as_json", is_flag=True, envvar="MESHML_JSON", help="Print JSON.")
+quiet = click.option(
+    "--quiet", is_flag=True, envvar="MESHML_QUIET", help="No progress on standard error."
+)
 
 
 def options(*chosen: Callable[[Command], Command]) -> Callable[[Command], Command]:

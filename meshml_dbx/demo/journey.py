@@ -21,12 +21,11 @@ from meshml_dbx.demo.world import (
     World,
     break_world,
     build_world,
-    clear_world,
     finish_training,
     living_services,
     start_training,
 )
-from meshml_dbx.errors import MeshMLError, MissingToolError, NothingRecordedError, UnknownRunError
+from meshml_dbx.errors import MeshMLError, MissingToolError
 from meshml_dbx.session import Session
 from meshml_dbx.settings import read_settings, store_settings
 
@@ -78,12 +77,12 @@ def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outc
         MeshMLError: a service or the training run failed; the message names its log.
     """
     require_parts()
-    clear_world(folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the services end too
     watch = Stopwatch(say=say)
     with watch.step("data, mesh file and MLflow store"):
         world = build_world(folder)
         store_settings(folder, mesh=str(world.mesh), tracking=world.tracking)
-    session = Session(read_settings(state=folder), say=say)
+    session = Session(read_settings({}, state=folder), say=say)
     with ExitStack() as stack:
         with watch.step("five services, each behind a sidecar"):
             services = stack.enter_context(living_services(world))
@@ -118,7 +117,7 @@ def say_stuck_calls(session: Session, say: Say) -> None:
     """Calls in flight for long, while the run goes on."""
     try:
         live = session.why("last", live=True)
-    except (NothingRecordedError, UnknownRunError):
+    except MeshMLError:  # the run has not begun, or its store is busy: look again later
         return
     for call in live.in_flight:
         if call.age_s > WORTH_SAYING_S:
@@ -168,7 +167,6 @@ def require_parts() -> None:
 
 def wait_for_interrupt() -> None:
     """Return at Ctrl-C or a request to end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pause()
     except KeyboardInterrupt:

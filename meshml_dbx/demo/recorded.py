@@ -41,17 +41,19 @@ def unpack_recording(folder: Path) -> Recording:
     state.mkdir(parents=True, exist_ok=True)
     packed = files("meshml_dbx.demo").joinpath(ARCHIVE).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
-        archive.extractall(state, filter="data")
+        for entry in archive:
+            path = state / entry.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.extractfile(entry).read())  # type: ignore[union-attr]  # files only
     healthy, faulty = json.loads((state / RUNS_FILE).read_text(encoding="utf-8"))
     store_settings(state, tracking=f"runs:{state / RUNS_FILE}")
     return Recording(state=state, run_id=faulty["run_id"], baseline_id=healthy["run_id"])
 
 
 def pack_recording(folder: Path, archive: Path) -> int:
-    """Pack a demo's closed log files and its last two runs; the size in bytes."""
-    runs = Session(read_settings({}, state=folder)).runs()[:2]
-    oldest_first = sorted(runs, key=lambda run: run.start_time)
-    contents = {RUNS_FILE: json.dumps([asdict(run) for run in oldest_first], indent=1).encode()}
+    """Pack a demo's closed log files and its two runs; the size in bytes."""
+    runs = Session(read_settings({}, state=folder)).runs()
+    contents = {RUNS_FILE: json.dumps([asdict(run) for run in runs], indent=1).encode()}
     for path in sorted((folder / "logs").glob("*/closed/*.jsonl")):
         contents[path.relative_to(folder).as_posix()] = HOST.sub(
             b'"host":"demo"', path.read_bytes()

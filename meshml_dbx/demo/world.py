@@ -1,11 +1,13 @@
 """The demo's processes: five services behind their sidecars, and the training program.
 
 Goes in: a folder. Comes out: living processes, each started by the same commands that a user
-types, and ended with the world, also when it is killed.
+types. They end with the world; on Linux also when it is killed.
 """
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,8 +32,12 @@ NODES = {
     "features-v1": "features",
     "scoring-v1": "scoring",
 }
+MARK = ".meshml-demo"
+"""A file that says that a folder is a demo's: only such a folder is ever cleared."""
+
 OWN_FOLDERS = ("trust", "run", "logs", "lake", "checkpoints", "artifacts")
 OWN_FILES = ("mesh*.yml", "mlflow.db*", "*.log", "report.html", "settings.json", "data.json")
+PR_SET_PDEATHSIG = 1
 READY_S = 60.0
 TRAINING_S = 180.0
 STOP_S = 15.0
@@ -82,8 +88,13 @@ def build_world(state: Path) -> World:
     """A folder with data, a mesh file with free ports, and an MLflow store that exists.
 
     MLflow's store must be there before two processes use it: both would try to make its tables.
+
+    Raises:
+        MeshMLError: the folder holds something that no demo put there.
     """
+    clear_world(state)
     state.mkdir(parents=True, exist_ok=True)
+    (state / MARK).touch()
     shape = write_data(state / "data.json")
     numbers = free_ports(2 * len(NODES))
     ports = {
@@ -163,7 +174,12 @@ def start_service(
     command = meshml(world, "sidecar", "--mesh", mesh, "--node", node, "--app-port", port)
     with (world.state / f"{node}.log").open("ab") as log:
         return subprocess.Popen(
-            [*command, "--", *program], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [*command, "--", *program],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=own_environment(world),
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # one call of libc, loaded already
         )
 
 
@@ -171,7 +187,6 @@ def start_training(world: World) -> subprocess.Popen[str]:
     """The training program behind its own sidecar."""
     command = meshml(world, "run", "--mesh", world.mesh, "--client", "churn-training")
     program = [sys.executable, "-m", "meshml_dbx.demo.train", "--rows", str(world.shape.rows)]
-    environ = {**os.environ, "MLFLOW_TRACKING_URI": world.tracking}
     with (world.state / "training.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--", *program],
@@ -179,7 +194,8 @@ def start_training(world: World) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=environ,
+            env=own_environment(world),
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # as above
         )
 
 
@@ -271,11 +287,31 @@ def python(arguments: list[str]) -> None:
 
 
 def clear_world(state: Path) -> None:
-    """Remove what an earlier demo left in this folder, and nothing else."""
-    if not (state / "data.json").exists():
+    """Remove what an earlier demo left in its folder, and nothing else.
+
+    Raises:
+        MeshMLError: the folder holds something, and no demo made it.
+    """
+    if not state.exists() or not any(state.iterdir()):
         return
+    if not (state / MARK).is_file():
+        raise MeshMLError(
+            f"{state} is not empty, and no demo made it", advice="name another folder with --dir"
+        )
     for name in OWN_FOLDERS:
         shutil.rmtree(state / name, ignore_errors=True)
     for pattern in OWN_FILES:
         for path in state.glob(pattern):
             path.unlink()
+
+
+def own_environment(world: World) -> dict[str, str]:
+    """The environment of the demo's processes: the user's, but for settings of other work."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MESHML_")}
+    return {**others, "MLFLOW_TRACKING_URI": world.tracking}
+
+
+def end_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it is gone (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

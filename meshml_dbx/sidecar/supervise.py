@@ -14,6 +14,7 @@ counted. When Envoy dies instead, the last sample repeats what was last known an
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -40,6 +41,8 @@ SAMPLE_S = 1.0
 DRAIN_S = 1.0
 DRAIN_IDLE_S = 0.5
 
+_INTERPRETER = re.compile(r"python[\d.]*|pypy[\d.]*|bash|sh|Rscript|node")
+_SCRIPT = re.compile(r"[\w./-]+\.\w{1,4}")
 _DRAIN_POLL_S = 0.02
 _DEATH_S = 0.2
 _log = logging.getLogger("meshml_dbx.sidecar")
@@ -273,13 +276,18 @@ def _has_to_wait(admin: Admin, waited_s: float) -> bool:
 def program_name(command: tuple[str, ...]) -> str | None:
     """What a program is called in the log: never its arguments, which may hold secrets.
 
+    Of an interpreter, the script is the program.
+
     >>> program_name(("/usr/bin/python3", "jobs/train.py", "--token=abc"))
     'python3 train.py'
+    >>> program_name(("curl", "http://labels.ml.local/?token=abc"))
+    'curl'
     """
     if not command:
         return None
-    script = [Path(word).name for word in command[1:2] if not word.startswith("-")]
-    return " ".join([Path(command[0]).name, *script])
+    name = Path(command[0]).name
+    script = [Path(word).name for word in command[1:2] if _SCRIPT.fullmatch(word)]
+    return " ".join([name, *script]) if _INTERPRETER.fullmatch(name) else name
 
 
 def _facts(
