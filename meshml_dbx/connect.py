@@ -21,7 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from meshml_dbx.errors import TrackingError
+from meshml_dbx.errors import MissingToolError, TrackingError
 from meshml_dbx.settings import Settings
 from meshml_dbx.traffic.context import CLIENT_TAG, PROCESS_TAG
 from meshml_dbx.traffic.ownership import Run
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 PAGE_ARTIFACT = "meshml/why.html"
+SPARK_LOG = "spark.log"
+"""In the state folder: what Java and Spark print, which is much even when all is well."""
 RUNS_OF_A_FILE = 10_000
 RUNS_OF_A_SERVER = 1_000
 """How many of the newest runs are looked at: a server hands out some 500 a second."""
@@ -131,6 +133,11 @@ def attach_page(tracking_uri: str | None, run_id: str, page: str) -> str:
     uri = resolve_tracking_uri(tracking_uri, os.environ)
     try:
         MlflowClient(uri).log_text(run_id, page, PAGE_ARTIFACT)
+    except ImportError as error:
+        raise MissingToolError(
+            f"could not attach the page: mlflow-skinny cannot write to {mask(uri)}: {error}",
+            advice='pip install "meshml_dbx[local]", or write the page to a file with --html',
+        ) from error
     except (MlflowException, OSError) as error:
         raise _tracking_error(uri, error) from error
     return PAGE_ARTIFACT
@@ -146,7 +153,8 @@ def spark_session(settings: Settings) -> "SparkSession":
     """
     from meshml_dbx.lake import local_session
 
-    return local_session(warehouse=(settings.state / "warehouse").absolute())
+    state = settings.state.absolute()
+    return local_session(warehouse=state / "warehouse", log=state / SPARK_LOG)
 
 
 def resolve_tracking_uri(

@@ -10,7 +10,6 @@
     ├── TrustError              a certificate or key is missing, expired, unreadable or foreign
     ├── TrackingError           the MLflow store could not be read
     ├── UnknownRunError         no run answers to that name; closest matches are named
-    ├── NothingRecordedError    the run is known, but no call of it was recorded
     ├── LogFolderError          the log folder is missing, empty or not writable
     └── LakeError               a Delta table or the Spark session failed
 
@@ -81,10 +80,6 @@ class TrackingError(MeshMLError):
 
 class UnknownRunError(MeshMLError):
     """Raised when no run answers to the name given; the message lists the closest matches."""
-
-
-class NothingRecordedError(MeshMLError):
-    """Raised when a run is known but none of its calls was recorded."""
 
 
 class LogFolderError(MeshMLError):

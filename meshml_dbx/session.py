@@ -17,10 +17,9 @@ from meshml_dbx.errors import MeshMLError
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh.checks import check_mesh, require_mesh
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
-from meshml_dbx.settings import DEFAULT_STATE, Settings, read_settings
+from meshml_dbx.settings import Settings, read_settings
 from meshml_dbx.traffic.evidence import Evidence
-from meshml_dbx.traffic.ownership import Run
-from meshml_dbx.traffic.run_names import pick_run
+from meshml_dbx.traffic.ownership import OPEN_END, Run
 
 if TYPE_CHECKING:
     from meshml_dbx.diagnosis import Diagnosis
@@ -128,20 +127,26 @@ class Session:
         """Finished log files into Delta tables, joined with MLflow's runs; safe to run again.
 
         Raises:
-            JavaError: there is no usable Java.
+            LogFolderError: there is no log folder, or no sidecar's log in it.
+            MissingToolError: Java, Spark or Delta is not there.
             LakeError: Spark or a table failed.
-            LogFolderError: there is no log folder.
+            TrackingError: the runs cannot be read; what was ingested stays.
         """
         from meshml_dbx import lake, sidecar
-        from meshml_dbx.lake.ingest import ingest
+        from meshml_dbx.recording.read import list_sidecars
 
         folder, logs = self.settings.folder, self.settings.logs
-        self.say("asking living sidecars to finish their files, taking over those of dead ones")
-        sidecar.request_close(folder)
-        sidecar.adopt(folder, logs)
+        list_sidecars(logs)
         self.say("starting Spark")
         spark = connect.spark_session(self.settings)
+        # Only now: the module needs pyspark, whose absence the line above explains.
+        from meshml_dbx.lake.ingest import ingest
+
         names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+        self.say("asking living sidecars to finish their files, taking over those of dead ones")
+        asked_at = time.time_ns() // 1000
+        sidecar.request_close(folder)
+        sidecar.adopt(folder, logs)
         self.say("reading finished log files into Delta")
         report = ingest(
             spark,
@@ -152,7 +157,7 @@ class Session:
         self.say("joining calls with runs")
         runs = self.runs()
         lake.store_runs(spark, names, runs)
-        self._remember_ingested(runs)
+        self._remember_ingested(runs, ended_before=asked_at)
         return report
 
     # --- J4: why ------------------------------------------------------------------------------
@@ -172,7 +177,7 @@ class Session:
 
         Raises:
             UnknownRunError: no run answers to that name.
-            NothingRecordedError: none of the run's calls was recorded.
+            TrackingError: the store of runs cannot be read.
             LogFolderError: there is no log folder to read.
         """
         from meshml_dbx.diagnosis import diagnose
@@ -189,16 +194,21 @@ class Session:
         """
         from meshml_dbx.recording.evidence import read_evidence
 
-        runs = self.runs()
-        chosen = pick_run(runs, run)
-        compared = pick_run(runs, baseline).run_id if baseline else None
+        chosen = self._find_run(run)
+        compared = self._find_run(baseline) if baseline else None
+        named = compared.run_id if compared else None
         read_at = time.time_ns() // 1000
-        if not live and self._is_ingested(chosen):
+        if not live and self._is_ingested(chosen) and (not compared or self._is_ingested(compared)):
             self.say("reading the lake")
-            found = self._lake_evidence(chosen, compared, read_at)
+            found = self._lake_evidence(chosen, named, read_at)
             if found is not None:
                 return found
-        return read_evidence(self.settings.logs, chosen, runs, read_at=read_at, baseline=compared)
+        self.say("reading the log folder")
+        runs = connect.read_runs(self.settings.tracking, until=chosen.end_time)
+        around = {one.run_id: one for one in (*runs, chosen, *([compared] if compared else []))}
+        return read_evidence(
+            self.settings.logs, chosen, tuple(around.values()), read_at=read_at, baseline=named
+        )
 
     def page(self, answer: "Diagnosis") -> str:
         """The answer as one self-contained HTML page."""
@@ -239,9 +249,7 @@ class Session:
         """The answer in a few lines; its last one can be pasted."""
         from meshml_dbx.diagnosis import answer_text
 
-        return answer_text(
-            answer, report=str(page or ""), next_command=self._next_command(answer.run_id)
-        )
+        return answer_text(answer, report=str(page or ""), next_command=self._next_command(answer))
 
     def evidence_rows(
         self, answer: "Diagnosis"
@@ -250,6 +258,10 @@ class Session:
         from meshml_dbx.diagnosis import EVIDENCE_HEADINGS, evidence_rows
 
         return EVIDENCE_HEADINGS, evidence_rows(answer)
+
+    def next_command(self, *words: str) -> str:
+        """A command that can be pasted here and means the same settings as this session's."""
+        return shlex.join(["meshml", *words, *self._options()])
 
     def causes(self) -> dict[str, str]:
         """Every cause that ``why`` can name, and what it means."""
@@ -271,11 +283,28 @@ class Session:
         )
         return flowmap.to_html(flow)
 
-    def _next_command(self, run_id: str) -> str:
-        words = ["meshml", "why", run_id[:SHORT_ID], "--evidence"]
-        if self.settings.state != Path(DEFAULT_STATE):
+    def _find_run(self, name: str) -> Run:
+        return connect.find_run(name, tracking_uri=self.settings.tracking)
+
+    def _next_command(self, answer: "Diagnosis") -> str:
+        words = ["why", answer.run_id[:SHORT_ID], "--evidence"]
+        if answer.evidence.baseline_kind == "named":
+            for past in answer.evidence.baseline:
+                words += ["--baseline", past.run.run_id[:SHORT_ID]]
+        return self.next_command(*words)
+
+    def _options(self) -> list[str]:
+        """The options without which a command typed here would have other settings than these."""
+        words: list[str] = []
+        bare = read_settings()
+        if self.settings.state != bare.state:
             words += ["--state", str(self.settings.state)]
-        return shlex.join(words)
+            bare = read_settings(state=self.settings.state)
+        for name in ("logs", "lake", "tracking"):
+            mine, others = getattr(self.settings, name), getattr(bare, name)
+            if mine is not None and str(mine) != str(others):
+                words += [f"--{name}", connect.mask(str(mine))]
+        return words
 
     def _lake_evidence(self, run: Run, baseline: str | None, read_at: int) -> Evidence | None:
         from meshml_dbx import lake
@@ -286,15 +315,25 @@ class Session:
 
     def _is_ingested(self, run: Run) -> bool:
         """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""
-        if not self._ingested.is_file():
-            return False
-        known = json.loads(self._ingested.read_text(encoding="utf-8"))
-        return run.run_id in known.get(self.settings.lake, ())
+        return run.run_id in self._known_ingested().get(self.settings.lake, ())
 
-    def _remember_ingested(self, runs: tuple[Run, ...]) -> None:
-        known = [run.run_id for run in runs if run.end_time is not None]
+    def _known_ingested(self) -> dict[str, list[str]]:
+        try:
+            known = json.loads(self._ingested.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # cut short by a kill: the log folder still knows
+            return {}
+        return dict(known) if isinstance(known, dict) else {}
+
+    def _remember_ingested(self, runs: tuple[Run, ...], *, ended_before: int) -> None:
+        """Note the runs of which no call can be in a file that was not closed yet."""
+        known = self._known_ingested()
+        known[self.settings.lake] = [
+            r.run_id for r in runs if (r.end_time or OPEN_END) < ended_before
+        ]
         self._ingested.parent.mkdir(parents=True, exist_ok=True)
-        self._ingested.write_text(json.dumps({self.settings.lake: known}), encoding="utf-8")
+        partial = self._ingested.with_suffix(".part")
+        partial.write_text(json.dumps(known), encoding="utf-8")
+        partial.replace(self._ingested)
 
     @property
     def _ingested(self) -> Path:
@@ -316,6 +355,6 @@ def why(
     Raises:
         MeshMLError: as ``Session.why``.
     """
-    session = Session(read_settings(**settings))
+    session = Session(read_settings(None, **settings))
     answer = session.why(run or connect.active_run_id() or "last", live=live, baseline=baseline)
     return answer.with_page(session.cell(answer))

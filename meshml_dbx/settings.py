@@ -8,7 +8,7 @@ ever a setting.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshml_dbx.errors import MeshMLError
@@ -23,7 +23,8 @@ DEFAULT_STATE = ".meshml"
 class Settings:
     """Where one project's mesh file, state, logs, lake and runs are.
 
-    ``lake`` is a folder or ``catalog.schema``; ``tracking`` None means MLflow's own choice.
+    ``lake`` is a folder or ``catalog.schema``; ``tracking`` None means MLflow's own choice. It is
+    not shown, since the address of a store may hold a password.
 
     >>> read_settings({}, state="/tmp/none").lake
     '/tmp/none/lake'
@@ -33,7 +34,7 @@ class Settings:
     state: Path
     logs: Path
     lake: str
-    tracking: str | None = None
+    tracking: str | None = field(default=None, repr=False)
     environment: str | None = None
 
     @property
@@ -83,7 +84,13 @@ def _stored(state: Path) -> dict[str, str]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise MeshMLError(
-            f"could not read {path}: {error}", advice=f"mend or remove {path}"
-        ) from error
-    return {str(name): str(value) for name, value in dict(values).items()}
+        raise _broken(path, str(error)) from error
+    if not isinstance(values, dict):
+        raise _broken(path, "it holds no JSON object")
+    if strange := [name for name, value in values.items() if not isinstance(value, str | None)]:
+        raise _broken(path, f"the value of {strange[0]} is no text")
+    return {name: value for name, value in values.items() if value}
+
+
+def _broken(path: Path, reason: str) -> MeshMLError:
+    return MeshMLError(f"could not read {path}: {reason}", advice=f"mend or remove {path}")

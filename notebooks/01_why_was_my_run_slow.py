@@ -27,8 +27,8 @@ answer
 
 # MAGIC %md
 # MAGIC ## Where the time went
-# MAGIC `waits` has one row for each service, route, target and endpoint: the seconds in which the run
-# MAGIC waited for it. The rows add up to the run's whole wait.
+# MAGIC `waits` has one row for each service, route, target, endpoint and stage: the seconds in which the
+# MAGIC run waited for it (`wait_s`), and the cause. The rows add up to the run's whole wait.
 
 # COMMAND ----------
 
@@ -37,13 +37,26 @@ display(answer.waits)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## The calls that prove it
-# MAGIC `calls` has every call of the run, with its parts: pool wait, connect, TLS, first byte, transfer,
-# MAGIC earlier attempts.
+# MAGIC ## What the calls spent it on
+# MAGIC The seconds of each target's calls, split into earlier attempts, connect, TLS handshake, wait for
+# MAGIC a connection of the pool, sending, time to first byte, and transfer.
 
 # COMMAND ----------
 
-display(answer.calls.sort_values("duration_ms", ascending=False).head(50))
+{culprit.target: culprit.breakdown for culprit in answer.culprits}
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## The calls that prove it
+# MAGIC `calls` has every finished call of the run, as the proxy measured it. Times of connect and TLS are
+# MAGIC the connection's: the proxy repeats them on each call that uses it again.
+
+# COMMAND ----------
+
+measured = ["duration_us", "pool_ready_ms", "connect_us", "tls_us", "first_byte_us", "receive_us"]
+told = ["start_time", "stage", "target", "pattern", "code", "flags", "attempts", "request_id"]
+display(answer.calls.sort_values("duration_us", ascending=False)[told + measured].head(50))
 
 # COMMAND ----------
 

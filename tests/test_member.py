@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from small_mesh import make_mesh
 
 from meshml_dbx.errors import EnvoyError, LogFolderError, PortTakenError, UnknownNameError
 from meshml_dbx.member import (
@@ -24,6 +23,7 @@ from meshml_dbx.member import (
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
 from meshml_dbx.settings import Settings, read_settings
 from meshml_dbx.sidecar import free_port
+from tests.small_mesh import make_mesh
 
 
 @pytest.fixture

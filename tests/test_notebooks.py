@@ -1,17 +1,64 @@
-"""The notebooks are tours: cells that compile, one call each, no function defined."""
+"""The notebooks are tours: cells that run from the top, one call each, no function defined."""
 
 import ast
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from meshml_dbx.diagnosis import Diagnosis
+from meshml_dbx.settings import store_settings
+from tests.desk import CALLS, make_desk
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+MOST_BYTES = 1_000_000
 
 
 def code_cells(path: Path) -> list[str]:
     """The Python cells of a notebook in Databricks' source format."""
     cells = path.read_text(encoding="utf-8").split("# COMMAND ----------")
     return [cell for cell in cells if "# MAGIC" not in cell]
+
+
+@dataclass(slots=True, kw_only=True)
+class NotebookHost:
+    """What Databricks gives a notebook: widgets, ``display``, and each cell's last value shown.
+
+    ``given`` are the values that a person typed into the widgets.
+    """
+
+    given: dict[str, str]
+    widgets: dict[str, str] = field(default_factory=dict)
+    shown: list[object] = field(default_factory=list)
+
+    def text(self, name: str, default: str, label: str) -> None:
+        """Make a text widget."""
+        assert label
+        self.widgets[name] = self.given.get(name, default)
+
+    def run(self, path: Path) -> list[object]:
+        """Execute the cells in order; what they showed."""
+        widgets = SimpleNamespace(text=self.text, get=self.widgets.__getitem__)
+        names: dict[str, object] = {
+            "dbutils": SimpleNamespace(widgets=widgets),
+            "display": self.shown.append,
+        }
+        for number, cell in enumerate(code_cells(path)):
+            self._run_cell(ast.parse(cell), f"{path.name}, cell {number}", names)
+        return [value for value in self.shown if value is not None]
+
+    def _run_cell(self, cell: ast.Module, where: str, names: dict[str, object]) -> None:
+        last = cell.body.pop() if isinstance(cell.body[-1], ast.Expr) else None
+        exec(compile(cell, where, "exec"), names)  # noqa: S102  # running it is the test
+        if isinstance(last, ast.Expr):
+            code = compile(ast.Expression(last.value), where, "eval")
+            self.shown.append(eval(code, names))  # noqa: S307  # as above
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -25,3 +72,59 @@ def test_a_notebook_compiles_and_defines_nothing(path: Path) -> None:
 def test_there_is_a_notebook() -> None:
     """The check above sees at least one notebook."""
     assert NOTEBOOKS
+
+
+@pytest.fixture(scope="module")
+def shown(empty_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """What the first tour shows of a slow run, in the order of its cells."""
+    folder = tmp_path_factory.mktemp("tour")
+    shutil.copy(empty_mlflow_store, folder / "mlflow.db")
+    desk = make_desk(folder)
+    state = folder / ".meshml"
+    store_settings(state, tracking=desk.store)
+    host = NotebookHost(given={"state": str(state), "run": desk.runs["slow"]})
+    return tuple(host.run(NOTEBOOKS[0]))
+
+
+def test_the_answer_is_shown_as_a_page(shown: tuple[object, ...]) -> None:
+    """A static page of bounded size that names the culprit."""
+    answer = shown[0]
+    assert isinstance(answer, Diagnosis)
+    assert answer.blamed[0].target == "labels-v2"
+    page = answer._repr_html_()
+    assert "labels-v2" in page
+    assert len(page.encode()) <= MOST_BYTES
+    assert "<script" not in page
+
+
+def test_the_waits_add_up(shown: tuple[object, ...]) -> None:
+    """As the tour says they do."""
+    answer: Diagnosis = shown[0]  # type: ignore[assignment]  # tested above
+    waits: pd.DataFrame = shown[1]
+    assert waits["wait_s"].sum() == pytest.approx(answer.wait_s)
+    assert waits.iloc[0]["target"] == "labels-v2"
+
+
+def test_the_parts_of_the_calls_are_named(shown: tuple[object, ...]) -> None:
+    """Every part that the text lists is a key, and the largest is the one that is to blame."""
+    breakdowns: dict[str, dict[str, float]] = shown[2]  # type: ignore[assignment]  # as above
+    parts = breakdowns["labels-v2"]
+    listed = {"earlier_attempts", "connect", "tls", "pool_wait", "send", "first_byte", "transfer"}
+    assert listed <= parts.keys()
+    assert max(parts, key=parts.__getitem__) == "first_byte"
+
+
+def test_the_slowest_calls_come_first(shown: tuple[object, ...]) -> None:
+    """Fifty of them, each with what it took."""
+    calls: pd.DataFrame = shown[3]
+    assert len(calls) == min(CALLS, 50)
+    assert calls["duration_us"].is_monotonic_decreasing
+    assert set(calls.head(40)["target"]) == {"labels-v2"}
+    assert calls["first_byte_us"].notna().all()
+
+
+def test_the_ledger_is_whole(shown: tuple[object, ...]) -> None:
+    """What was sent is what is recorded."""
+    ledger: dict[str, object] = shown[-1]  # type: ignore[assignment]  # as above
+    told = (ledger["sent"], ledger["proxied"], ledger["rows"], ledger["lost"])
+    assert told == (CALLS, CALLS, CALLS, 0)

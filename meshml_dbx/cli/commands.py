@@ -1,5 +1,6 @@
 """``meshml check``, ``ingest`` and ``why``."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -7,6 +8,9 @@ import click
 from meshml_dbx.cli import options
 from meshml_dbx.cli.output import print_json, print_table
 from meshml_dbx.findings import Severity
+
+ALWAYS = ("files", "lines", "quarantined")
+"""The counts of an ingest that are shown also when they are 0."""
 
 
 @click.command()
@@ -69,10 +73,13 @@ def ingest(
         state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
     )
     report = session.ingest()
+    counts = {"files": report.files, "lines": report.lines, **asdict(report)}
     if as_json:
-        print_json(report.to_json())
-    else:
-        click.echo(str(report))
+        print_json(counts)
+        return
+    shown = [f"{name} {count}" for name, count in counts.items() if count or name in ALWAYS]
+    click.echo(f"ingested: {' · '.join(shown)}")
+    click.echo(f"next: {session.next_command('why', 'last')}")
 
 
 @click.command()
@@ -116,6 +123,9 @@ def why(
     session = options.open_session(
         state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
     )
+    if causes and as_json:
+        print_json(session.causes())
+        return
     if causes:
         print_table(("cause", "means"), session.causes().items())
         return
@@ -127,6 +137,6 @@ def why(
     if as_json:
         print_json(answer.to_json())
         return
-    click.echo(session.answer_text(answer))
+    click.echo(session.answer_text(answer, page=html))
     if evidence:
         print_table(*session.evidence_rows(answer))

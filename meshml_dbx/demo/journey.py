@@ -89,7 +89,7 @@ def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outc
         with watch.step("a healthy training run"):
             healthy = finish_training(world, start_training(world))
         with watch.step(f"a training run with the fault {fault}: {FAULTS[fault].about}"):
-            faulty = play_fault(world, session, services, FAULTS[fault], say)
+            faulty = play_fault(world, services, FAULTS[fault], say)
         outcome = answer(session, world, watch, run=faulty, baseline=healthy)
         if keep_running:
             say(f"{outcome.text}\n\nthe services stay up until Ctrl-C; state: {folder}")
@@ -98,15 +98,12 @@ def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outc
 
 
 def play_fault(
-    world: World,
-    session: Session,
-    services: dict[str, subprocess.Popen[bytes]],
-    fault: Fault,
-    say: Say,
+    world: World, services: dict[str, subprocess.Popen[bytes]], fault: Fault, say: Say
 ) -> str:
     """The run with the fault; says what ``why --live`` sees of a call that does not come back."""
     break_world(world, fault, services)
     training = start_training(world)
+    session = Session(read_settings({}, state=world.state))
     while training.poll() is None:
         time.sleep(LOOK_EVERY_S)
         say_stuck_calls(session, say)

@@ -23,9 +23,9 @@ from meshml_dbx.diagnosis.sheet import (
     stage_waits,
 )
 from meshml_dbx.diagnosis.table import Bools
-from meshml_dbx.diagnosis.text import CAUSES
+from meshml_dbx.diagnosis.text import CAUSES, next_step
 from meshml_dbx.diagnosis.timeline import timeline_of
-from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds, short_id
+from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds
 from meshml_dbx.diagnosis.worst import CallRow, RefusalRow, TryRow, call_rows, refusals, tries
 from meshml_dbx.traffic.access_log import time_text
 from meshml_dbx.traffic.evidence import Evidence, Ledger
@@ -185,7 +185,7 @@ def sections_of(diagnosis: Diagnosis, evidence: Evidence) -> Sections:
         not_seen=diagnosis.coverage.not_seen[:MOST_NOTES],
         ledger=_ledger(diagnosis.ledger),
         explained=diagnosis.ledger.explained[:MOST_NOTES],
-        next=f"meshml why {short_id(diagnosis.run_id)} --evidence",
+        next=next_step(diagnosis),
     )
 
 

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from meshml_dbx.diagnosis import baseline, case, causes, rank
 from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds, short_id
 from meshml_dbx.traffic.access_log import time_text
+from meshml_dbx.traffic.evidence import NOTHING_RECORDED, PAST_THE_PROXY
 
 if TYPE_CHECKING:
     from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, EvidenceRow
     from meshml_dbx.traffic.evidence import Ledger
+
+RECORD_COMMAND = "meshml run --mesh mesh.yml --client NAME -- python PROGRAM"
+"""What records the next run, where nothing of this one was."""
 
 EVIDENCE_HEADINGS = (
     "#",
@@ -28,6 +32,9 @@ EVIDENCE_HEADINGS = (
 )
 
 _TARGET_WIDTH = 44
+_MOST_LETTERS = 200
+"""How much of a name is shown; whoever calls chooses how long a path or a header is."""
+_MOST_LINE = 2_000
 
 
 def answer_text(diagnosis: "Diagnosis", *, report: str = "", next_command: str = "") -> str:
@@ -39,21 +46,40 @@ def answer_text(diagnosis: "Diagnosis", *, report: str = "", next_command: str =
         lines += _culprit_lines(culprit)
     lines += [
         f"  in flight{' until its proxy died' if one.is_cut_off else ''}: "
-        f"{one.pattern or 'a call'} to {one.target or one.virtual_service or '?'}, "
-        f"{seconds(one.age_s * 1e6)}{f', stage {one.stage}' if one.stage else ''}"
+        f"{_cut(one.pattern or 'a call')} to {_cut(one.target or one.virtual_service or '?')}, "
+        f"{seconds(one.age_s * 1e6)}{f', stage {_cut(one.stage)}' if one.stage else ''}"
         for one in diagnosis.in_flight
     ]
-    if diagnosis.verdict == "unknown":
-        lines += [f"  not seen: {one}" for one in diagnosis.coverage.not_seen]
+    lines += [f"  not seen: {one}" for one in _not_seen(diagnosis)]
     lines.append(ledger_text(diagnosis.ledger))
-    command = next_command or f"meshml why {quote(short_id(diagnosis.run_id))} --evidence"
+    command = next_step(diagnosis, next_command)
     lines.append(f"report: {report}      next: {command}" if report else f"next: {command}")
     return "\n".join(printable(line) for line in lines)
 
 
+def next_step(diagnosis: "Diagnosis", evidence_command: str = "") -> str:
+    """The command that leads on: to the evidence, or to a recording where there is none."""
+    known = diagnosis.evidence
+    if not (len(known.calls) or known.in_flight or known.tunnels):
+        return RECORD_COMMAND
+    return evidence_command or f"meshml why {quote(short_id(diagnosis.run_id))} --evidence"
+
+
+def _not_seen(diagnosis: "Diagnosis") -> list[str]:
+    """What is said of gaps: all where they leave no verdict, else calls that went another way.
+
+    That nothing was recorded is the sentence of such a run, so it is not said again.
+    """
+    listed = [one for one in diagnosis.coverage.not_seen if one != NOTHING_RECORDED]
+    if diagnosis.verdict == "unknown":
+        return listed
+    return [one for one in listed if PAST_THE_PROXY in one]
+
+
 def evidence_rows(diagnosis: "Diagnosis") -> tuple[tuple[str, ...], ...]:
     """The worst calls of the culprits as rows of text, under ``EVIDENCE_HEADINGS``."""
-    return tuple(tuple(map(printable, _row(row))) for row in diagnosis.evidence_rows)
+    rows = map(_row, diagnosis.evidence_rows)
+    return tuple(tuple(printable(_cut(cell)) for cell in row) for row in rows)
 
 
 def _row(row: "EvidenceRow") -> tuple[str, ...]:
@@ -77,7 +103,15 @@ def printable(text: str) -> str:
     >>> printable("run \x1b[31mred")
     'run ?[31mred'
     """
-    return "".join(one if one.isprintable() else "?" for one in text)
+    shown = _cut(text, _MOST_LINE)
+    # Most lines are, and asking once is a hundred times as fast as letter by letter.
+    if shown.isprintable():
+        return shown
+    return "".join(one if one.isprintable() else "?" for one in shown)
+
+
+def _cut(text: str, most: int = _MOST_LETTERS) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def ledger_text(ledger: "Ledger") -> str:
@@ -102,7 +136,7 @@ def ledger_text(ledger: "Ledger") -> str:
 def _run_line(diagnosis: "Diagnosis") -> str:
     share = diagnosis.wait_us / max(diagnosis.duration_us, 1)
     parts = [
-        f"run {short_id(diagnosis.run_id)} {diagnosis.run_name}".rstrip(),
+        f"run {short_id(diagnosis.run_id)} {_cut(diagnosis.run_name)}".rstrip(),
         seconds(diagnosis.duration_us),
         f"waited {seconds(diagnosis.wait_us)} on the mesh ({percent(share)})",
     ]
@@ -116,7 +150,7 @@ def _run_line(diagnosis: "Diagnosis") -> str:
 def _culprit_lines(culprit: "Culprit") -> list[str]:
     route = f" / {culprit.route}" if culprit.route else ""
     target = f" → {culprit.target}" if culprit.target else ""
-    name = f"{culprit.virtual_service}{route}{target}"
+    name = _cut(f"{culprit.virtual_service}{route}{target}")
     healthy = ""
     if culprit.baseline_p95_ms is not None:
         by = culprit.compared_with if culprit.blamed_on == "siblings" else "baseline"

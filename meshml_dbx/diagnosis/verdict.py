@@ -103,22 +103,12 @@ def _hangs(case: Case, suspect: Suspect) -> bool:
 
 
 def _not_seen(case: Case, tunnel: int) -> tuple[str, ...]:
-    evidence, ledger = case.evidence, case.evidence.ledger
-    listed = list(evidence.not_seen)
-    if not len(case.table):
-        listed.append(
-            "any call of this run: record the next one with "
-            "meshml run --mesh mesh.yml --client NAME -- python PROGRAM"
-        )
-    if evidence.cpu_s is None:
-        listed.append("the program's CPU time: it was not sampled")
+    """What the makers of evidence missed, and what only the whole account shows."""
+    listed, lost = list(case.evidence.not_seen), case.evidence.ledger.lost
     if tunnel >= WORTH_SAYING_SHARE * max(case.duration_us, 1):
         listed.append(f"what passed inside https connections, open alone for {seconds(tunnel)}")
-    if ledger.lost:
-        listed.append(f"{counted(ledger.lost, 'call')} that the proxy counted and no line tells of")
-    if evidence.ambiguous_calls:
-        calls = counted(evidence.ambiguous_calls, "call")
-        listed.append(f"for certain whose {calls} are: another run may own them too")
+    if lost:
+        listed.append(f"{counted(lost, 'call')} that the proxy counted and no line tells of")
     return tuple(dict.fromkeys(listed))
 
 

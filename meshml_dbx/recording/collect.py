@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import orjson
 
-from meshml_dbx.recording.columns import Row, row_of
+from meshml_dbx.recording.columns import Row, attempts_made, row_of
 from meshml_dbx.recording.read import BadLine, Block, FolderReader
 from meshml_dbx.traffic.access_log import (
     END_TYPE,
@@ -27,6 +27,7 @@ from meshml_dbx.traffic.access_log import (
     read_fields,
     read_number,
     read_text,
+    read_time,
 )
 from meshml_dbx.traffic.call import Attempt, Call, Connection
 from meshml_dbx.traffic.log_folder import SidecarLogs
@@ -40,6 +41,8 @@ from meshml_dbx.traffic.program_log import (
 
 Values = Mapping[str, object]
 Key = tuple[object, object, object]
+Where = tuple[object, int | None]
+"""The request id and the connection of a call; its attempts have the same."""
 Placed = tuple[tuple[Path, int], Values]
 """A decoded line with the file and offset that it came from."""
 Word = TypeVar("Word", Call, Attempt)
@@ -106,8 +109,8 @@ class Collector:
     _place: tuple[Path, int] = (Path(), 0)
     _ended: set[Key] = field(default_factory=set)
     _open: dict[Key, Placed] = field(default_factory=dict)
-    _retried: set[object] = field(default_factory=set)
-    _attempts: dict[object, list[Placed]] = field(default_factory=dict)
+    _retried: set[Where] = field(default_factory=set)
+    _attempts: dict[Where, list[tuple[int, Placed]]] = field(default_factory=dict)
     _begun: dict[object, Values] = field(default_factory=dict)
     _stopped: dict[object, Values] = field(default_factory=dict)
 
@@ -134,9 +137,9 @@ class Collector:
             call = self._make(call_of, placed)
             if call:
                 (records.tunnels if call.is_tunnel else records.in_flight).append(call)
-        tried_again = {call.request_id for call in records.in_flight if call.retries}
-        for request_id in (self._retried | tried_again) & self._attempts.keys():
-            made = (self._make(attempt_of, placed) for placed in self._attempts[request_id])
+        waiting = {(c.request_id, c.connection_id) for c in records.in_flight if c.retries}
+        for where in (self._retried | waiting) & self._attempts.keys():
+            made = (self._make(attempt_of, placed) for _, placed in self._attempts[where])
             records.attempts.extend(attempt for attempt in made if attempt)
         records.stages.extend(_stage(v, self._stopped.get(k, {})) for k, v in self._begun.items())
         return records
@@ -187,20 +190,26 @@ class Collector:
             if values["method"] == "CONNECT":
                 self._records.tunnels.append(call_of(values))
             else:
-                self._records.rows.append(row_of(values))
-            self._end_attempts(values["request_id"], read_number(values["attempts"]) or 1)
+                row = row_of(values)
+                self._records.rows.append(row)
+                self._end_attempts(row, _where(values))
         self._records.finished += 1
 
-    def _end_attempts(self, request_id: object, attempts: int) -> None:
-        if attempts > 1:
-            self._retried.add(request_id)
-        else:
-            self._attempts.pop(request_id, None)
+    def _end_attempts(self, row: Row, where: Where) -> None:
+        """Drop the attempt of a call that was tried once; of other calls' there may be more."""
+        if attempts_made(row) > 1:
+            self._retried.add(where)
+            return
+        end = row.start_time + row.duration_us
+        kept = self._attempts.pop(where, [])
+        others = [(at, placed) for at, placed in kept if not row.start_time <= at <= end]
+        if others:
+            self._attempts[where] = others
 
     def _take_attempt(self, values: Values) -> None:
         if values["observer"] in WAITING_OBSERVERS:
-            kept = self._attempts.setdefault(values["request_id"], [])
-            kept.append((self._place, values))
+            kept = self._attempts.setdefault(_where(values), [])
+            kept.append((read_time(values["start_time"]), (self._place, values)))
 
     def _take_connection(self, values: Values) -> None:
         if read_text(values["failure"]) is not None:
@@ -230,6 +239,11 @@ _TAKERS: dict[object, Callable[[Collector, Values], None]] = {
     "program": Collector._take_program,
     "mesh": Collector._take_mesh,
 }
+
+
+def _where(values: Values) -> Where:
+    return values["request_id"], read_number(values.get("connection_id"))
+
 
 _PROGRESS = {START_TYPE: 0, PERIODIC_TYPE: 1, UNFINISHED_TYPE: 2}
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
-from meshml_dbx.traffic.access_log import FIELDS, call_of, read_text, read_time
+from meshml_dbx.traffic.access_log import FIELDS, LARGEST_NUMBER, call_of, read_text, read_time
 from meshml_dbx.traffic.evidence import (
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
@@ -28,6 +28,7 @@ _COMPUTED = ("start_time", "duration_us", "pattern", "join_method")
 _NUMBERS = tuple(name for name in NUMBER_COLUMNS if name not in _COMPUTED)
 _TEXTS = tuple(name for name in TEXT_COLUMNS if name not in _COMPUTED)
 _STAGE = _TEXTS.index("stage")
+_ATTEMPTS = _NUMBERS.index("attempts")
 _PLAIN_NUMBERS = frozenset((int, type(None)))
 _PLAIN_TEXTS = frozenset((str, type(None)))
 
@@ -38,7 +39,7 @@ _numbers_of = itemgetter(
 _texts_of = itemgetter(*(_KEYS[name] for name in _TEXTS))
 _whole_of = itemgetter(
     *(_KEYS[name] for name in ("total_us", "duration_ms", "request_id", "process_id")),
-    *(_KEYS[name] for name in ("client", "method", "path")),
+    *(_KEYS[name] for name in ("client", "run_id", "connection_id", "method", "path")),
 )
 _pattern = lru_cache(maxsize=1 << 14)(pattern_of)
 
@@ -51,6 +52,8 @@ class Row(NamedTuple):
     sidecar_id: str
     process_id: str | None
     client: str | None
+    run_id: str | None
+    connection_id: int | None
     duration_us: int
     pattern: str
     numbers: tuple[int | None, ...]
@@ -74,11 +77,14 @@ def row_of(values: Mapping[str, object]) -> Row:
     try:
         numbers = _numbers_of(values)
         texts = _texts_of(values)
-        total, duration_ms, request_id, process_id, client, method, path = _whole_of(values)
+        total, duration_ms, request_id, process_id, *more = _whole_of(values)
+        client, run_id, connection_id, method, path = more
     except KeyError:  # written by another version, which has other fields
         return _row_of_call(values)
     if not (
-        _PLAIN_NUMBERS.issuperset(map(type, numbers)) and _PLAIN_TEXTS.issuperset(map(type, texts))
+        _PLAIN_NUMBERS.issuperset(map(type, numbers))
+        and _PLAIN_TEXTS.issuperset(map(type, texts))
+        and max([number or 0 for number in numbers]) <= LARGEST_NUMBER
     ):
         return _row_of_call(values)
     return Row(
@@ -87,8 +93,10 @@ def row_of(values: Mapping[str, object]) -> Row:
         str(values["sidecar_id"]),
         read_text(process_id),
         read_text(client),
+        read_text(run_id),
+        connection_id,
         total if total is not None else (duration_ms or 0) * 1000,
-        _pattern(str(read_text(method)), str(read_text(path))),
+        _pattern(read_text(method), read_text(path)),
         numbers[: len(_NUMBERS)],
         texts,
     )
@@ -103,11 +111,18 @@ def _row_of_call(values: Mapping[str, object]) -> Row:
         call.sidecar_id,
         call.process_id,
         call.client,
+        call.run_id,
+        call.connection_id,
         call.duration_us,
         call.pattern or "",
         tuple(getattr(call, name) for name in _NUMBERS),
         tuple(getattr(call, name) for name in _TEXTS),
     )
+
+
+def attempts_made(row: Row) -> int:
+    """How many attempts the proxy made of the call; 1 where it does not say."""
+    return row.numbers[_ATTEMPTS] or 1
 
 
 def header_stage(row: Row) -> str | None:

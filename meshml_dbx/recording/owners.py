@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from meshml_dbx.traffic.ownership import OPEN_END, Run, Segment, process_segments, window_segments
+from meshml_dbx.recording.columns import Row
+from meshml_dbx.traffic.call import Call
+from meshml_dbx.traffic.ownership import (
+    Run,
+    Segment,
+    end_of,
+    header_segments,
+    process_segments,
+    window_segments,
+)
 from meshml_dbx.traffic.program_log import Stage, stage_spans
 
 
@@ -56,36 +65,36 @@ class Owners:
     """Which run each call of a time belongs to.
 
     >>> run = Run(run_id="r", name="fit", experiment_id="0", status="RUNNING", start_time=5)
-    >>> Owners.during(run, [run], clients=["churn"]).of(None, "churn", 7).method
+    >>> call = Call(
+    ...     type="DownstreamEnd", start_time=7, observer="egress", sidecar_id="a-1", client="churn"
+    ... )
+    >>> Owners.during(run, [run], clients=["churn"]).of(call).method
     'window'
     """
 
+    headers: Timeline[Segment]
     processes: Timeline[Segment]
     windows: Timeline[Segment]
 
     @classmethod
     def during(cls, run: Run, runs: Iterable[Run], *, clients: Iterable[str]) -> "Owners":
         """The owners while this run lasted: runs of other times have no say in it."""
-        begin, end = interval(run)
         others = {r.run_id: r for r in (*runs, run)}.values()
-        alive = [r for r in others if interval(r)[0] < end and begin < interval(r)[1]]
+        alive = [r for r in others if r.start_time < end_of(run) and run.start_time < end_of(r)]
         return cls(
+            headers=Timeline((s.run_id, s) for s in header_segments(alive)),
             processes=Timeline((s.process_id, s) for s in process_segments(alive)),
             windows=Timeline((s.client, s) for s in window_segments(alive, clients)),
         )
 
-    def of(self, process_id: str | None, client: str | None, moment: int) -> Segment | None:
-        """The segment that owns a call which began at that moment: the process's comes first."""
-        owner = self.processes.at(process_id, moment) if process_id else None
-        return owner or (self.windows.at(client, moment) if client else None)
+    def of(self, call: Row | Call) -> Segment | None:
+        """The segment that owns a call: its header's, else its process's, else its client's."""
+        moment, client = call.start_time, call.client
+        named = self.headers.at(call.run_id, moment) if client and call.run_id else None
+        mine = self.processes.at(call.process_id, moment) if call.process_id else None
+        return named or mine or (self.windows.at(client, moment) if client else None)
 
 
 def stage_timeline(stages: Iterable[Stage]) -> Timeline[Stage]:
     """The stage of each process at each moment."""
     return Timeline((span.process_id, span) for span in stage_spans(stages))
-
-
-def interval(run: Run) -> tuple[int, int]:
-    """When a run began, and the moment from which on it was over, as its segments have it."""
-    end = OPEN_END if run.end_time is None else max(run.end_time, run.start_time + 1)
-    return run.start_time, end

@@ -111,8 +111,13 @@ def list_files(folder: SidecarLogs) -> tuple[LogFile, ...]:
 def _names(folder: Path) -> list[Path]:
     try:
         return sorted(Path(e.path) for e in os.scandir(folder) if e.name.endswith(".jsonl"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise LogFolderError(
+            f"the log folder {folder} cannot be read: {error.strerror}",
+            advice="see who owns it, or name another with --logs",
+        ) from error
 
 
 def _closed_file(path: Path) -> LogFile | None:
@@ -120,7 +125,10 @@ def _closed_file(path: Path) -> LogFile | None:
     found = CLOSED_NAME.match(path.name)
     if not found:
         return None
-    moment = datetime.strptime(found["time"], _CLOSED_TIME).replace(tzinfo=UTC)
+    try:
+        moment = datetime.strptime(found["time"], _CLOSED_TIME).replace(tzinfo=UTC)
+    except ValueError:  # looks like one, but is no time: 20261399T…
+        return None
     micros = int(moment.timestamp()) * 1_000_000 + moment.microsecond
     return LogFile(path=path, number=int(found["number"]), closed_at=micros)
 

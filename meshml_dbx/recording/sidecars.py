@@ -10,11 +10,10 @@ from pathlib import Path
 
 import orjson
 
-from meshml_dbx.recording.owners import interval
 from meshml_dbx.recording.read import LogFile, list_files, list_sidecars
 from meshml_dbx.traffic.access_log import BadLineError, read_text, read_time
 from meshml_dbx.traffic.log_folder import SidecarLogs
-from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.ownership import Run, end_of
 
 PEEK_BYTES = 1 << 16
 CLOCK_MARGIN_US = 2_000_000
@@ -41,16 +40,20 @@ class Sidecar:
 
     def wrote_during(self, run: Run) -> bool:
         """Whether it can have written anything about the time of a run."""
-        begin, end = interval(run)
-        return begin - CLOCK_MARGIN_US <= self.last and self.first < end + CLOCK_MARGIN_US
+        begin, end = run.start_time - CLOCK_MARGIN_US, end_of(run) + CLOCK_MARGIN_US
+        return begin <= self.last and self.first < end
 
     def may_serve(self, run: Run) -> bool:
-        """Whether calls through it can belong to a run."""
+        """Whether calls through it can belong to a run by their process, client and time."""
         if not self.wrote_during(run):
             return False
         by_process = self.process_id is not None and self.process_id == run.process_id
         by_window = self.client is not None and run.client in (None, self.client)
         return by_process or by_window or not self.known
+
+    def may_be_named(self, run: Run) -> bool:
+        """Whether calls through it can belong to a run only if they name it in their header."""
+        return self.client is not None and self.wrote_during(run) and not self.may_serve(run)
 
 
 def find_sidecars(logs: Path, *, since: int) -> tuple[Sidecar, ...]:

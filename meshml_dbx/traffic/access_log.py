@@ -83,6 +83,8 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _TIME_LENGTH = len("2026-11-23T05:08:42.566797Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+LARGEST_NUMBER = 2**63 - 1
+"""What a column of numbers can hold, here as in Delta."""
 START_TIME = Field(
     column="start_time",
     operator="%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
@@ -203,15 +205,28 @@ def read_text(value: object) -> str | None:
 
 
 def read_number(value: object) -> int | None:
-    """A whole number, however the proxy's version wrote it: 7, 1e+05, "7", "-", null."""
+    """A whole number, however the proxy's version wrote it: 7, 1e+05, "7", "-", null.
+
+    Raises:
+        BadLineError: it is no number, or one that a column of 64 bits cannot hold.
+    """
     if value is None or value == "-" or isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return value
     try:
-        return int(float(str(value)))
+        number = value if isinstance(value, int) else _whole(str(value))
     except (ValueError, OverflowError) as error:
         raise BadLineError(f"not a number: {value!r:.40}") from error
+    if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:
+        raise BadLineError(f"not a number of 64 bits: {value!r:.40}")
+    return number
+
+
+def _whole(text: str) -> int:
+    """By way of a float only where it must be: those have 53 bits."""
+    try:
+        return int(text)
+    except ValueError:
+        return int(float(text))
 
 
 def read_time(value: object) -> int:
@@ -246,7 +261,8 @@ def call_of(values: Mapping[str, object]) -> Call:
     """
     read = read_fields(values, FIELDS)
     kind = str(read.pop("type"))
-    return Call(type=kind, pattern=pattern_of(str(read["method"]), str(read["path"])), **read)  # type: ignore[arg-type]  # the table and the class have the same columns: tested
+    pattern = pattern_of(read_text(read["method"]), read_text(read["path"]))
+    return Call(type=kind, pattern=pattern, **read)  # type: ignore[arg-type]  # the table and the class have the same columns: tested
 
 
 def attempt_of(values: Mapping[str, object]) -> Attempt:

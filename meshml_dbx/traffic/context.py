@@ -6,6 +6,7 @@ called node, and that never leave the mesh. The names are written here and nowhe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 RUN_ID_HEADER = "x-meshml-run-id"
 STAGE_HEADER = "x-meshml-stage"
@@ -19,6 +20,8 @@ PROCESS_VARIABLE = "MESHML_PROCESS_ID"
 CLIENT_VARIABLE = "MESHML_CLIENT"
 LOGS_VARIABLE = "MESHML_LOGS"
 SIDECAR_VARIABLE = "MESHML_SIDECAR_ID"
+
+_PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) != "%")
 
 PROCESS_TAG = "meshml.process_id"
 CLIENT_TAG = "meshml.client"
@@ -37,16 +40,23 @@ class CallContext:
     client: str | None = None
 
     def to_headers(self) -> dict[str, str]:
-        """The headers of this context; unknown parts send nothing."""
+        """The headers of this context; unknown parts send nothing.
+
+        What is not printable ASCII is sent as ``%XX``: a header may not hold it.
+        """
         pairs = zip(CONTEXT_HEADERS, (self.run_id, self.stage, self.client), strict=True)
-        return {name: value for name, value in pairs if value}
+        return {name: quote(value, safe=_PLAIN) for name, value in pairs if value}
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> "CallContext":
         """The context that a request's headers carry, whatever their case."""
         lower = {name.lower(): value for name, value in headers.items()}
         return cls(
-            run_id=lower.get(RUN_ID_HEADER),
-            stage=lower.get(STAGE_HEADER),
-            client=lower.get(CLIENT_HEADER),
+            run_id=_unquoted(lower.get(RUN_ID_HEADER)),
+            stage=_unquoted(lower.get(STAGE_HEADER)),
+            client=_unquoted(lower.get(CLIENT_HEADER)),
         )
+
+
+def _unquoted(value: str | None) -> str | None:
+    return None if value is None else unquote(value)

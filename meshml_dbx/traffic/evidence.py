@@ -6,7 +6,7 @@ by start time, request id and sidecar, so that two makers of the same evidence g
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -295,15 +295,34 @@ def _explain(count: SidecarCount, read_at: int) -> Iterable[str]:
         yield f"{count.sidecar_id}: the sidecar {how}: {BUFFER_TEXT}"
 
 
+NOTHING_RECORDED = "no call of the run was recorded"
+
+PAST_THE_PROXY = "that the program counted did not pass the proxy"
+
+
 def unseen(
-    run: Run, *, calls: int, ambiguous_calls: int, windowed_calls: int, cpu_s: float | None
+    run: Run,
+    *,
+    calls: int,
+    open_calls: Iterable[Call],
+    ambiguous_calls: int,
+    windowed_calls: int,
+    cpu_s: float | None,
+    counts: Iterable[SidecarCount] = (),
+    sent: int | None = None,
 ) -> tuple[str, ...]:
-    """What could not be observed of a run, in the words that ``coverage.not_seen`` shows."""
+    """What could not be observed of a run, in the words that ``coverage.not_seen`` shows.
+
+    ``calls``, ``ambiguous_calls`` and ``windowed_calls`` are of its finished calls, ``open_calls``
+    are those in flight and the tunnels; ``counts`` and ``sent`` are those of its ledger.
+    """
+    others = tuple(open_calls)
+    by_window = any(call.run_id != run.run_id for call in others)
     texts = (
-        (not calls, "no call of the run was recorded"),
+        (not calls and not others, NOTHING_RECORDED),
         (cpu_s is None, "no sample of the program's CPU"),
         (
-            calls and run.process_id is None,
+            run.process_id is None and (windowed_calls or by_window),
             "the run carries no process tag: its calls are joined by client and time",
         ),
         (
@@ -312,7 +331,85 @@ def unseen(
         ),
         (ambiguous_calls, f"{ambiguous_calls} calls could belong to another run"),
     )
-    return tuple(text for holds, text in texts if holds)
+    said = tuple(text for holds, text in texts if holds)
+    return said + _past_the_proxy(sent, tuple(counts), others)
+
+
+def _past_the_proxy(
+    sent: int | None, counts: tuple[SidecarCount, ...], open_calls: tuple[Call, ...]
+) -> tuple[str, ...]:
+    """How many calls the program counted and no proxy of the run did, if there are any.
+
+    Calls that the proxies counted and that are not the run's may be what is missing, and so may
+    calls inside tunnels, of which nobody knows how many there are.
+    """
+    proxied = ledger_of(counts, sent=sent, read_at=0).proxied
+    if sent is None or proxied is None:
+        return ()
+    missing = sent - proxied - sum(not call.is_tunnel for call in open_calls)
+    if missing <= 0:
+        return ()
+    tunnels = any(call.is_tunnel for call in open_calls)
+    ways = (
+        (
+            tunnels or any(count.others for count in counts),
+            "inside an https connection or as another run's",
+        ),
+        (not all(count.ended for count in counts), "just before its log was read or cut off"),
+    )
+    otherwise = " or ".join(way for holds, way in ways if holds)
+    perhaps = f", or passed it {otherwise}" if otherwise else ""
+    return (f"{missing} call{'' if missing == 1 else 's'} {PAST_THE_PROXY}{perhaps}",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """What a call that was tried more than once shares with its attempts.
+
+    A request id alone does not tell: services pass theirs on, and programs use one again.
+    ``end_time`` is None while the call is in flight.
+
+    >>> Retried(sidecar_id="a-1", request_id="r", connection_id=7, start_time=0).end_time is None
+    True
+    """
+
+    sidecar_id: str
+    request_id: str
+    connection_id: int | None
+    start_time: int
+    end_time: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int | None]:
+        """Where it was made: one connection carries one call at a time."""
+        return self.sidecar_id, self.request_id, self.connection_id
+
+    def lasts(self, moment: int) -> bool:
+        """Whether it was in flight at that moment."""
+        return self.start_time <= moment and (self.end_time is None or moment <= self.end_time)
+
+
+def attempts_of(calls: Iterable[Retried], attempts: Iterable[Attempt]) -> tuple[Attempt, ...]:
+    """The attempts that were made for these calls, in the order of evidence.
+
+    An attempt is made for the call of its sidecar, request id and connection that began last
+    before it, if that was still in flight.
+    """
+    by_key: dict[tuple[str, str, int | None], list[Retried]] = {}
+    for call in sorted(calls, key=lambda call: call.start_time):
+        by_key.setdefault(call.key, []).append(call)
+    starts = {key: [call.start_time for call in listed] for key, listed in by_key.items()}
+    kept = []
+    for attempt in attempts:
+        key = attempt.sidecar_id, attempt.request_id or "", attempt.connection_id
+        before = bisect_right(starts.get(key, ()), attempt.start_time)
+        if before and by_key[key][before - 1].lasts(attempt.start_time):
+            kept.append(attempt)
+    return tuple(sorted(kept, key=_attempt_order))
+
+
+def _attempt_order(attempt: Attempt) -> tuple[int, str, str, int]:
+    return attempt.start_time, attempt.request_id or "", attempt.sidecar_id, attempt.attempt or 0
 
 
 def stages_during(

@@ -58,4 +58,4 @@ def flag_set(flags: str | None) -> frozenset[str]:
     """
     if not flags or flags == "-":
         return frozenset()
-    return frozenset(flag.strip() for flag in flags.split(","))
+    return frozenset(filter(None, (flag.strip() for flag in flags.split(","))))

@@ -19,7 +19,7 @@ SIDECAR_LOCK = "lock"
 SIDECAR_FACTS = "sidecar.json"
 ADMIN_SOCKET = "admin.sock"
 
-CLOSED_NAME = re.compile(r"^(?P<time>\d{8}T\d{6}\.\d{6}Z)-(?P<number>\d+)\.jsonl$")
+CLOSED_NAME = re.compile(r"^(?P<time>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-(?P<number>[0-9]+)\.jsonl\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,16 @@
 """Which MLflow run a call belongs to: the one rule that the log folder and the lake share.
 
 Goes in: the runs of a tracking store. Comes out: disjoint segments of time, each with its owner;
-a call belongs to the segment that holds its start. A process's own runs come first: the innermost
-nested run wins, overlapping runs that are not nested make the time ambiguous. Calls of processes
-that tagged no run at that time fall to runs of the same client, or without a tag, by window.
+a call belongs to the segment that holds its start. The first of these ways that finds one counts:
+
+- ``header``: a client's call that names a run which was on when it began is that run's, for
+  certain. An unknown run, or one that was over, names nothing: programs keep headers for too long.
+- ``process``: a run of the process that made the call. The innermost nested run wins; overlapping
+  runs that are not nested make the time ambiguous.
+- ``window``: calls of processes that tagged no run at that time fall to runs of the same client,
+  or without a tag.
+
+A node's own calls name a run only by passing headers on: they are no waits of the program.
 """
 
 from collections.abc import Iterable
@@ -35,9 +42,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A span ``[start_time, end_time)`` in which a process's or client's calls have an owner.
+    """A span ``[start_time, end_time)`` in which some calls have an owner.
 
-    ``method`` is process (the run's tag names the process) or window (client and time only).
+    ``method`` is header (those that name the run), process (those of the process that the run's tag
+    names) or window (those of the client that no process owns).
     """
 
     start_time: int
@@ -47,6 +55,31 @@ class Segment:
     ambiguous: bool
     process_id: str | None = None
     client: str | None = None
+
+
+def end_of(run: Run) -> int:
+    """The moment from which on a run was over; one of no length has the microsecond of its start.
+
+    >>> end_of(
+    ...     Run(run_id="r", name="", experiment_id="0", status="FINISHED", start_time=5, end_time=5)
+    ... )
+    6
+    """
+    return OPEN_END if run.end_time is None else max(run.end_time, run.start_time + 1)
+
+
+def header_segments(runs: Iterable[Run]) -> tuple[Segment, ...]:
+    """One segment for each run: while it lasts, the calls that name it are its own."""
+    return tuple(
+        Segment(
+            start_time=run.start_time,
+            end_time=end_of(run),
+            run_id=run.run_id,
+            method="header",
+            ambiguous=False,
+        )
+        for run in sorted(runs, key=lambda run: run.run_id)
+    )
 
 
 def process_segments(runs: Iterable[Run]) -> tuple[Segment, ...]:
@@ -90,10 +123,15 @@ def window_segments(runs: Iterable[Run], clients: Iterable[str]) -> tuple[Segmen
 
 def _split(runs: list[Run]) -> list[tuple[int, int, Run, bool]]:
     """Disjoint spans in order: the owner of each, and whether another run has as good a claim."""
-    edges = sorted({t for run in runs for t in (run.start_time, _end(run))})
+    edges = sorted({t for run in runs for t in (run.start_time, end_of(run))})
+    waiting = sorted(runs, key=lambda run: run.start_time, reverse=True)
+    alive: list[Run] = []
     spans: list[tuple[int, int, Run, bool]] = []
     for start, end in pairwise(edges):
-        alive = [run for run in runs if run.start_time <= start and _end(run) >= end]
+        # Only who is alive is looked at: a store has thousands of runs, few at a time.
+        alive = [run for run in alive if end_of(run) > start]
+        while waiting and waiting[-1].start_time <= start:
+            alive.append(waiting.pop())
         if alive:
             owner, ambiguous = _innermost(alive)
             spans.append((start, end, owner, ambiguous))
@@ -106,7 +144,3 @@ def _innermost(alive: list[Run]) -> tuple[Run, bool]:
     leaves = [run for run in alive if run.run_id not in parents]
     latest = max(leaves or alive, key=lambda run: (run.start_time, run.run_id))
     return latest, len(leaves) != 1
-
-
-def _end(run: Run) -> int:
-    return OPEN_END if run.end_time is None else max(run.end_time, run.start_time + 1)

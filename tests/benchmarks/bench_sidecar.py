@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_mesh import SmallMesh, end_group, envoys_below, make_mesh
 
 from meshml_dbx.sidecar import free_port
+from tests.small_mesh import SmallMesh, end_group, envoys_below, make_mesh
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.envoy, pytest.mark.timeout(600)]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_mesh import SmallMesh, make_mesh
 
 from meshml_dbx.errors import MissingToolError
 from meshml_dbx.sidecar import find_envoy
+from tests.small_mesh import SmallMesh, make_mesh
 
 
 @pytest.fixture(autouse=True)

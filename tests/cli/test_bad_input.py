@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_mesh import Done, SmallMesh, envoys_below
+
+from tests.small_mesh import Done, SmallMesh, envoys_below
 
 FINDINGS, WRONG_USE, OURS = 1, 2, 3
 

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from small_mesh import SmallMesh
+
+from tests.small_mesh import SmallMesh
 
 
 def test_a_good_mesh_file_is_summed_up(mesh: SmallMesh) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_mesh import MESH, SmallMesh, envoys_below, make_mesh
-from small_pki import Authority, Pair
+
+from tests.small_mesh import MESH, SmallMesh, envoys_below, make_mesh
+from tests.small_pki import Authority, Pair
 
 pytestmark = pytest.mark.envoy
 

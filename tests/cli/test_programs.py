@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from small_mesh import LABELS, SERVICE, SmallMesh, envoys_below, make_mesh, wait_for
+
+from tests.small_mesh import LABELS, SERVICE, SmallMesh, envoys_below, make_mesh, wait_for
 
 pytestmark = pytest.mark.envoy
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_mesh import SmallMesh
-from small_pki import Authority, server_context
-from small_service import Server, Service
+
+from tests.small_mesh import SmallMesh
+from tests.small_pki import Authority, server_context
+from tests.small_service import Server, Service
 
 pytestmark = pytest.mark.envoy
 

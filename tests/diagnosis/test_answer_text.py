@@ -1,9 +1,21 @@
 """The answer as people read it in a terminal."""
 
-from hand_made import BEGIN, SECOND, call, compared, evidence, program, run_of, slow_route
+import time
+
+import pytest
 
 from meshml_dbx.diagnosis import EVIDENCE_HEADINGS, answer_text, diagnose, evidence_rows
-from meshml_dbx.traffic.evidence import Ledger
+from meshml_dbx.traffic.evidence import NOTHING_RECORDED, PAST_THE_PROXY, Ledger
+from tests.diagnosis.hand_made import (
+    BEGIN,
+    SECOND,
+    call,
+    compared,
+    evidence,
+    program,
+    run_of,
+    slow_route,
+)
 
 
 def test_the_answer_has_the_shape_of_the_sample() -> None:
@@ -66,3 +78,41 @@ def test_names_cannot_steer_the_terminal() -> None:
     first = diagnose(compared(program(), run=named)).text.splitlines()[0]
 
     assert "?[2Jgone?run" in first
+
+
+def test_that_nothing_was_recorded_is_said_once() -> None:
+    """The sentence says it; below it stand the other gaps, and then the command that records."""
+    gaps = (NOTHING_RECORDED, "no sample of the program's CPU")
+    text = diagnose(evidence([], cpu_s=None, not_seen=gaps)).text
+
+    told = text.splitlines()[1:]
+    assert told[0] == "  No call of this run was recorded, so nothing can be said about the mesh."
+    assert next(line for line in told if "not seen" in line) == f"  not seen: {gaps[1]}"
+    assert text.lower().count("recorded") == 1
+    assert text.count("CPU") == 1
+
+
+def test_calls_that_went_past_the_proxy_are_shown_whatever_the_verdict() -> None:
+    """Somebody is to blame, and still the answer knows of part of the calls only."""
+    gaps = (f"9 calls {PAST_THE_PROXY}", "no sample of the program's CPU")
+    text = diagnose(compared(program(slow_route), not_seen=gaps)).text
+
+    assert [line for line in text.splitlines() if "not seen" in line] == [f"  not seen: {gaps[0]}"]
+
+
+@pytest.mark.timeout(30)
+def test_endless_names_cost_no_time_and_hide_no_figure() -> None:
+    """Whoever calls chooses how long a name is: it is cut, and what follows it is still shown."""
+    endless = "\x1b" * 100_000
+    calls = [
+        call(n * SECOND, 900, target=endless, route=endless, pattern=endless) for n in range(10)
+    ]
+    answer = diagnose(evidence(calls, run=run_of(calls, name=endless), not_seen=(endless,) * 50))
+    begun = time.process_time()
+
+    lines = [answer_text(answer), *(cell for row in evidence_rows(answer) for cell in row)]
+
+    assert time.process_time() - begun < 0.2
+    assert "waited 9.0 s on the mesh" in lines[0]
+    assert "10 calls" in lines[0]
+    assert max(len(line) for text in lines for line in text.splitlines()) < 2_500

@@ -3,12 +3,12 @@
 from random import Random
 
 import numpy as np
-from hand_made import BEGIN, SIDECAR, call
 
 from meshml_dbx.diagnosis.breakdown import PARTS, break_down
 from meshml_dbx.diagnosis.table import table_of
 from meshml_dbx.traffic.call import Attempt, Call
 from meshml_dbx.traffic.evidence import CallColumns
+from tests.diagnosis.hand_made import BEGIN, SIDECAR, call
 
 WHOLE = (BEGIN, BEGIN + 10**12)
 

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hand_made import (
+
+from meshml_dbx.diagnosis import CAUSES, Culprit, Diagnosis, diagnose
+from meshml_dbx.diagnosis.causes import RULES
+from meshml_dbx.traffic.call import Attempt, Call, Connection
+from meshml_dbx.traffic.evidence import Evidence
+from tests.diagnosis.hand_made import (
     BEGIN,
     SECOND,
     SIDECAR,
@@ -16,11 +21,6 @@ from hand_made import (
     run_of,
     slow_route,
 )
-
-from meshml_dbx.diagnosis import CAUSES, Culprit, Diagnosis, diagnose
-from meshml_dbx.diagnosis.causes import RULES
-from meshml_dbx.traffic.call import Attempt, Call, Connection
-from meshml_dbx.traffic.evidence import Evidence
 
 MESH = """\
 mesh: {meshName: ml}

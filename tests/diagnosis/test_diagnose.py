@@ -6,11 +6,20 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hand_made import BEGIN, SECOND, call, compared, evidence, program, run_of, slow_route
 
 from meshml_dbx.diagnosis import Diagnosis, diagnose, json_text
 from meshml_dbx.traffic.call import Call
 from meshml_dbx.traffic.evidence import Evidence, Ledger
+from tests.diagnosis.hand_made import (
+    BEGIN,
+    SECOND,
+    call,
+    compared,
+    evidence,
+    program,
+    run_of,
+    slow_route,
+)
 
 PROMISED = {
     "": {
@@ -67,12 +76,21 @@ def accounted(answer: Diagnosis) -> float:
 
 
 def test_a_run_without_calls_is_unknown_and_says_how_to_record_the_next() -> None:
-    """Nothing recorded: no verdict, and the one line that records the next run."""
+    """Nothing recorded: no verdict, and what comes next is the command that records a run."""
     answer = diagnose(lasting(10, []))
 
     assert (answer.verdict, answer.culprits, answer.wait_s) == ("unknown", (), 0.0)
-    assert any("meshml run --mesh mesh.yml" in one for one in answer.coverage.not_seen)
-    assert "meshml run --mesh mesh.yml" in answer.text
+    assert answer.text.splitlines()[-1] == (
+        "next: meshml run --mesh mesh.yml --client NAME -- python PROGRAM"
+    )
+
+
+def test_a_gap_that_the_evidence_names_is_not_named_again() -> None:
+    """The makers of evidence say what they missed; the account adds only what it alone shows."""
+    missed = ("no sample of the program's CPU", "1 calls could belong to another run")
+    known = lasting(10, [call(0, 9_900)], cpu_s=None, not_seen=missed, ambiguous_calls=1)
+
+    assert diagnose(known).coverage.not_seen == missed
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,19 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hand_made import BEGIN, SECOND, SIDECAR, call, compared, program, run_of, slow_route
 
 from meshml_dbx.diagnosis import Diagnosis, diagnose
 from meshml_dbx.traffic.call import Call, Connection
+from tests.diagnosis.hand_made import (
+    BEGIN,
+    SECOND,
+    SIDECAR,
+    call,
+    compared,
+    program,
+    run_of,
+    slow_route,
+)
 
 NASTY = 'it\'s\\ a "name" -- ;\n%_{}'
 RUN = "run's id\\"

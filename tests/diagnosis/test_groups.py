@@ -1,11 +1,10 @@
 """Who was called, with as many patterns as a person can read."""
 
-from hand_made import BEGIN, call
-
 from meshml_dbx.diagnosis.groups import MAX_PATTERNS, distinct_places, folds_of, group_calls
 from meshml_dbx.diagnosis.table import table_of
 from meshml_dbx.traffic.call import Call
 from meshml_dbx.traffic.evidence import CallColumns
+from tests.diagnosis.hand_made import BEGIN, call
 
 WHOLE = (BEGIN, BEGIN + 10**12)
 

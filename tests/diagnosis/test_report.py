@@ -7,15 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from browser import dump_dom, measure, needs_browser
-from sample import (
-    BEGIN,
-    SECOND,
-    refused_evidence,
-    sample_evidence,
-    sample_run,
-    stuck_evidence,
-)
 
 from meshml_dbx.diagnosis import Diagnosis, diagnose
 from meshml_dbx.diagnosis.report import (
@@ -29,6 +20,15 @@ from meshml_dbx.flowmap import flow_of, to_html
 from meshml_dbx.traffic.call import Call
 from meshml_dbx.traffic.evidence import CallColumns, Evidence, Ledger
 from meshml_dbx.traffic.program_log import Stage
+from tests.diagnosis.browser import dump_dom, measure, needs_browser
+from tests.diagnosis.sample import (
+    BEGIN,
+    SECOND,
+    refused_evidence,
+    sample_evidence,
+    sample_run,
+    stuck_evidence,
+)
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 HOSTILE = (

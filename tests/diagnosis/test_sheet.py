@@ -1,7 +1,6 @@
 """The page's figures: they add up, and agree with the diagnosis."""
 
 import pytest
-from sample import refused_evidence, sample_evidence, stuck_evidence
 
 from meshml_dbx.diagnosis import diagnose
 from meshml_dbx.diagnosis.report import waits_by_path
@@ -12,6 +11,7 @@ from meshml_dbx.diagnosis.sheet import (
     stage_waits,
     worst_rows,
 )
+from tests.diagnosis.sample import refused_evidence, sample_evidence, stuck_evidence
 
 ALL = {"slow": sample_evidence, "stuck": stuck_evidence, "refused": refused_evidence}
 

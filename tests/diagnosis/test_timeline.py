@@ -4,12 +4,12 @@ from random import Random
 
 import numpy as np
 import pytest
-from sample import sample_evidence
 
 from meshml_dbx.diagnosis.chart import chart_of
 from meshml_dbx.diagnosis.table import run_span, table_of
 from meshml_dbx.diagnosis.timeline import MOST_STEPS, Timeline, step_of, steps_of, timeline_of
 from meshml_dbx.traffic.program_log import Stage
+from tests.diagnosis.sample import sample_evidence
 
 
 def stage(name: str, start: int, end: int | None) -> Stage:

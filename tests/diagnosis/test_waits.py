@@ -6,10 +6,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from hand_made import BEGIN, SECOND, call, evidence, run_of
 
 from meshml_dbx.diagnosis.table import Ints
 from meshml_dbx.diagnosis.waits import calls_in_flight, covered_us, split_waits
+from tests.diagnosis.hand_made import BEGIN, SECOND, call, evidence, run_of
 
 
 def random_intervals(random: Random, calls: int, moments: int) -> list[tuple[int, int]]:

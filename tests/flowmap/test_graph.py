@@ -1,9 +1,8 @@
 """The graph of a run's calls: what is counted, what is kept, and what is told apart."""
 
-from made_calls import LABELS, call, thirty_services
-
 from meshml_dbx.flowmap import FlowMap, Numbers, Place, flow_of
 from meshml_dbx.traffic.evidence import CallColumns
+from tests.flowmap.made_calls import LABELS, call, thirty_services
 
 
 def numbers_at(flow: FlowMap, place: Place) -> Numbers:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
-from made_calls import LABELS, call, thirty_services
 
 from meshml_dbx.flowmap import FlowMap, flow_of, to_html, to_narrow_svg, to_svg
 from meshml_dbx.flowmap.fit import BOLD, width_of
 from meshml_dbx.traffic.evidence import CallColumns
+from tests.flowmap.made_calls import LABELS, call, thirty_services
 
 Draw = Callable[[FlowMap], str]
 SVG = "{http://www.w3.org/2000/svg}"

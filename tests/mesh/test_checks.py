@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from ml_example import EVERY_FIELD, EXAMPLE, changed, line_with
 
 from meshml_dbx.errors import MeshInvalidError
 from meshml_dbx.findings import CODES, Severity
 from meshml_dbx.mesh.checks import check_mesh, require_mesh
 from meshml_dbx.mesh.load import load_mesh, read_mesh
+from tests.mesh.ml_example import EVERY_FIELD, EXAMPLE, changed, line_with
 
 POLICY = """\
       backendDefaults:

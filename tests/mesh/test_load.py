@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from ml_example import EVERY_FIELD, EXAMPLE, line_with, load_changed, mesh_of
 
 from meshml_dbx.errors import MeshMLError
 from meshml_dbx.mesh.load import LoadedMesh, load_mesh, read_mesh
 from meshml_dbx.mesh.spec import Duration, Mesh
+from tests.mesh.ml_example import EVERY_FIELD, EXAMPLE, line_with, load_changed, mesh_of
 
 HEAD = "mesh: {meshName: ml}\n"
 

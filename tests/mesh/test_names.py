@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from ml_example import EVERY_FIELD, changed, example_mesh, mesh_of
 
 from meshml_dbx.errors import UnknownNameError
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.spec import Mesh
+from tests.mesh.ml_example import EVERY_FIELD, changed, example_mesh, mesh_of
 
 
 def every_field_mesh() -> Mesh:

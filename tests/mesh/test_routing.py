@@ -1,7 +1,6 @@
 """The matcher: it decides as Envoy 1.40 was measured to decide, in App Mesh's order."""
 
 import pytest
-from ml_example import EVERY_FIELD, EXAMPLE, changed, example_mesh, mesh_of
 
 from meshml_dbx.errors import UnknownNameError
 from meshml_dbx.mesh.routing import (
@@ -25,6 +24,7 @@ from meshml_dbx.mesh.spec import (
     VirtualRouterSpec,
     WeightedTarget,
 )
+from tests.mesh.ml_example import EVERY_FIELD, EXAMPLE, changed, example_mesh, mesh_of
 
 SERVICE = "labels.ml.local"
 ONE = "action: {weightedTargets: [{virtualNode: labels-v1, weight: 1}]}"

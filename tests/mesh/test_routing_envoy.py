@@ -16,11 +16,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from ml_example import mesh_of
 
 from meshml_dbx.mesh.routing import match_request
 from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.planes.envoy_routes import egress_routes
+from tests.mesh.ml_example import mesh_of
 
 pytestmark = pytest.mark.envoy
 

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import envoy
 import pytest
-from envoy_mesh import labels_mesh
 
 from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.planes import IdentityPaths, Wiring, render, secret_name, secrets_of
 from meshml_dbx.traffic.access_log import attempt_of, call_of, connection_of
 from meshml_dbx.traffic.call import Attempt, Call, Connection
 from meshml_dbx.trust import supply_identity
+from tests.planes.envoy_mesh import labels_mesh
 
 TOKEN = os.urandom(12).hex()
 FLAGS = "--disable-hot-restart --concurrency 1 --file-flush-interval-msec 200"

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from envoy_world import TOKEN, Answer, Caller, Reply, Request, World, labels_world
 
 from meshml_dbx.mesh.names import mesh_version
 from meshml_dbx.mesh.routing import match_request
 from meshml_dbx.traffic.access_log import call_of
 from meshml_dbx.traffic.call import Call
+from tests.planes.envoy_world import TOKEN, Answer, Caller, Reply, Request, World, labels_world
 
 pytestmark = pytest.mark.envoy
 

@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from envoy_world import (
+
+from meshml_dbx.traffic.access_log import call_of
+from meshml_dbx.trust import supply_identity
+from tests.planes.envoy_world import (
     TOKEN,
     Caller,
     Program,
@@ -25,9 +28,6 @@ from envoy_world import (
     running,
     serving,
 )
-
-from meshml_dbx.traffic.access_log import call_of
-from meshml_dbx.trust import supply_identity
 
 pytestmark = pytest.mark.envoy
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import envoy
 import pytest
-from envoy_mesh import labels_mesh, mesh_of
-from envoy_world import TOKEN, basic, identities, write_files
 
 from meshml_dbx.errors import UnknownNameError
 from meshml_dbx.mesh.load import read_mesh
 from meshml_dbx.mesh.names import mesh_version
 from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.planes import IdentityPaths, Wiring, render, secret_name, secrets_of
+from tests.planes.envoy_mesh import labels_mesh, mesh_of
+from tests.planes.envoy_world import TOKEN, basic, identities, write_files
 
 Json = dict[str, Any]  # Envoy's JSON: its shape is what the tests are about
 

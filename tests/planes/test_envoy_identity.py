@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from envoy_mesh import labels_mesh
-from envoy_world import (
+
+from meshml_dbx.planes import IdentityPaths
+from meshml_dbx.traffic.call import Call
+from tests.planes.envoy_mesh import labels_mesh
+from tests.planes.envoy_world import (
     Caller,
     World,
     free_port,
@@ -17,9 +20,6 @@ from envoy_world import (
     running,
     serving,
 )
-
-from meshml_dbx.planes import IdentityPaths
-from meshml_dbx.traffic.call import Call
 
 pytestmark = pytest.mark.envoy
 

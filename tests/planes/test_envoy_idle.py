@@ -6,8 +6,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from envoy_mesh import labels_mesh
-from envoy_world import Answer, Caller, Sidecar, free_port, identities, running, serving
+
+from tests.planes.envoy_mesh import labels_mesh
+from tests.planes.envoy_world import (
+    Answer,
+    Caller,
+    Sidecar,
+    free_port,
+    identities,
+    running,
+    serving,
+)
 
 pytestmark = pytest.mark.envoy
 

@@ -6,7 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from envoy_world import (
+
+from meshml_dbx.traffic.access_log import (
+    ATTEMPT_FIELDS,
+    CONNECTION_FIELDS,
+    FIELDS,
+    Field,
+    call_of,
+)
+from tests.planes.envoy_world import (
     Answer,
     Caller,
     Reply,
@@ -15,14 +23,6 @@ from envoy_world import (
     identities,
     labels_world,
     running,
-)
-
-from meshml_dbx.traffic.access_log import (
-    ATTEMPT_FIELDS,
-    CONNECTION_FIELDS,
-    FIELDS,
-    Field,
-    call_of,
 )
 
 pytestmark = pytest.mark.envoy

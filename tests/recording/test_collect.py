@@ -4,13 +4,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from log_writing import T0, Writer
 
 from meshml_dbx.recording.collect import Collector, Records, read_records
 from meshml_dbx.recording.columns import Joined, columns_of, header_stage, row_of
 from meshml_dbx.recording.read import Block
 from meshml_dbx.traffic.access_log import call_of
 from meshml_dbx.traffic.evidence import CallColumns
+from tests.log_writing import T0, Writer
 
 ODD: tuple[dict[str, object], ...] = (
     {},
@@ -112,6 +112,39 @@ def test_a_request_id_that_is_used_again_starts_afresh(tmp_path: Path) -> None:
         writer.call(2, request_id=again, attempts=2),
     )
     assert [attempt.attempt for attempt in records.attempts] == [2, 3]
+
+
+@pytest.mark.parametrize("first", ["retried", "plain"])
+def test_calls_that_share_a_request_id_keep_their_own_attempts(tmp_path: Path, first: str) -> None:
+    """Services pass the id on: whichever of two calls in flight ends first, no attempt is lost."""
+    writer = Writer(logs=tmp_path)
+    shared: dict[str, object] = {"request_id": "shared", "connection_id": 1}
+    other = shared | {"connection_id": 2}
+    ends = {
+        "retried": writer.call(1, attempts=2, **shared),
+        "plain": writer.call(2, **other),
+    }
+    records = records_of(
+        tmp_path,
+        *(writer.attempt(1, n, **shared) for n in (1, 2)),
+        writer.attempt(2, 7, **other),
+        ends.pop(first),
+        *ends.values(),
+    )
+    assert [attempt.attempt for attempt in records.attempts] == [1, 2]
+
+
+def test_a_plain_call_leaves_the_attempts_of_an_earlier_one(tmp_path: Path) -> None:
+    """The same id on the same connection: first a call that was tried again, then one that not."""
+    writer = Writer(logs=tmp_path)
+    shared: dict[str, object] = {"request_id": "shared", "connection_id": 1}
+    records = records_of(
+        tmp_path,
+        *(writer.attempt(1, n, **shared) for n in (1, 2)),
+        writer.call(1, attempts=2, **shared),
+        *(writer.attempt(100, 1, **shared), writer.call(100, **shared)),
+    )
+    assert [attempt.attempt for attempt in records.attempts] == [1, 2]
 
 
 def test_a_tunnel_is_not_a_call(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from log_writing import SECOND, T0, Writer, run_of
 
 from meshml_dbx.errors import LogFolderError, UnknownRunError
 from meshml_dbx.recording.evidence import read_evidence
 from meshml_dbx.recording.sidecars import find_sidecars
 from meshml_dbx.traffic.evidence import Evidence, Ledger
 from meshml_dbx.traffic.ownership import Run
+from tests.log_writing import SECOND, T0, Writer, run_of
 
 MINUTE = 60 * SECOND
 OTHER = "22222222-2222-2222-2222-222222222222"
@@ -83,6 +83,63 @@ def test_a_run_without_a_tag_is_joined_by_client_and_time(tmp_path: Path) -> Non
     assert any("no process tag" in text for text in evidence.not_seen)
 
 
+def test_a_call_that_names_its_run_is_its_alone(tmp_path: Path) -> None:
+    """The header beats the process: the later of two siblings does not get it, nor any doubt."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(30, run_id="4f1c0b"), writer.call(31), writer.start(32, run_id="s"))
+    first, second = run_of(writer), run_of(writer, run_id="s", start_time=T0 + 20_000)
+    named, other = (evidence_of(tmp_path, *pair) for pair in ((first, second), (second, first)))
+    assert (starts(named), starts(other)) == ([30], [31])
+    assert named.calls.texts["join_method"].names == ("header",)
+    assert (named.ambiguous_calls, other.ambiguous_calls) == (0, 1)
+    assert (len(named.in_flight), len(other.in_flight)) == (0, 1)
+
+
+def test_a_call_of_another_client_that_names_the_run_is_its(tmp_path: Path) -> None:
+    """The header beats client and time too; what else that sidecar saw stays out."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    helper = Writer(logs=tmp_path, sidecar_id="helper-1", process_id=OTHER, client="helper")
+    sample = helper.sample(T0 + SECOND, kind="last", requests_total=2, requests_active=0)
+    helper.close(helper.call(2), helper.call(3, run_id="4f1c0b"), sample)
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert starts(evidence) == [1, 3]
+    assert [evidence.calls.texts["join_method"][row] for row in (0, 1)] == ["process", "header"]
+    assert (evidence.ledger.rows, evidence.ledger.lost) == (2, 0)
+
+
+@pytest.mark.parametrize("named", ["ffff", "over"], ids=["unknown", "over when it began"])
+def test_a_header_that_names_no_run_of_that_time_names_none(tmp_path: Path, named: str) -> None:
+    """The call falls to its process: programs keep headers for longer than their run."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(30, run_id=named))
+    over = run_of(writer, run_id="over", start_time=T0 - SECOND, end_time=T0 + 10_000)
+    evidence = evidence_of(tmp_path, run_of(writer), over)
+    assert starts(evidence) == [30]
+    assert evidence.calls.texts["join_method"].names == ("process",)
+
+
+def test_a_node_that_passes_headers_on_makes_no_calls_of_the_run(tmp_path: Path) -> None:
+    """What a service calls while it answers is its wait, and within the program's own."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1, run_id="4f1c0b"))
+    node = Writer(logs=tmp_path, sidecar_id="scoring-1", process_id=None, client=None)
+    node.close(node.call(2, run_id="4f1c0b"))
+    assert starts(evidence_of(tmp_path, run_of(writer))) == [1]
+
+
+def test_a_past_run_has_the_calls_that_name_it(tmp_path: Path) -> None:
+    """What a run is compared with is joined by the same rule."""
+    writer = Writer(logs=tmp_path)
+    writer.close(writer.call(1))
+    (past,) = past_runs(tmp_path, 1)
+    moment = (past.start_time - T0) // 1000
+    helper = Writer(logs=tmp_path, sidecar_id="helper-1", process_id=OTHER, client="helper")
+    helper.close(helper.call(moment + 5, run_id=past.run_id), at=past.start_time + MINUTE)
+    (compared,) = evidence_of(tmp_path, run_of(writer), past).baseline
+    assert len(compared.calls) == 2
+
+
 def test_calls_without_an_end_are_in_flight_and_tunnels_apart(tmp_path: Path) -> None:
     """Neither is a finished call; both are the run's, with their stage."""
     writer = Writer(logs=tmp_path)
@@ -123,6 +180,19 @@ def test_attempts_are_those_of_the_runs_retried_calls(tmp_path: Path) -> None:
         ("req-00000005", 1),
         ("req-00000005", 2),
     ]
+
+
+def test_attempts_of_calls_that_share_a_request_id_are_told_apart(tmp_path: Path) -> None:
+    """Of two calls at the same time with one id, only the one that was tried again has any."""
+    writer = Writer(logs=tmp_path)
+    one, two = ({"request_id": "shared", "connection_id": number} for number in (1, 2))
+    writer.close(
+        *(writer.attempt(1, n, **one) for n in (1, 2)),
+        *(writer.attempt(2, 1, **two), writer.call(2, **two)),
+        writer.call(1, attempts=2, **one),
+    )
+    found = evidence_of(tmp_path, run_of(writer)).attempts
+    assert [(a.connection_id, a.attempt) for a in found] == [(1, 1), (1, 2)]
 
 
 def test_refused_connections_of_any_sidecar_count_while_the_run_lasts(tmp_path: Path) -> None:
@@ -186,6 +256,19 @@ def test_a_whole_ledger_has_the_same_number_everywhere(tmp_path: Path) -> None:
     )
     found = ledger_of_two_calls(tmp_path, last, *stages, writer=writer)
     assert found == Ledger(sent=2, proxied=2, rows=2)
+
+
+def test_calls_past_the_proxy_are_not_seen(tmp_path: Path) -> None:
+    """The program counted more than its proxy: the rest went another way, and that is said."""
+    writer = Writer(logs=tmp_path)
+    writer.close(
+        *(writer.call(1), writer.stage("begin", "a", T0, run_id="4f1c0b")),
+        writer.stage("end", "a", T0 + SECOND, sent=5),
+        writer.sample(T0 + MINUTE, kind="last", requests_total=1, requests_active=0, cpu_us=1),
+        writer.sample(T0, cpu_us=0),
+    )
+    evidence = evidence_of(tmp_path, run_of(writer))
+    assert evidence.not_seen == ("4 calls that the program counted did not pass the proxy",)
 
 
 def test_a_killed_sidecar_explains_what_is_lost(tmp_path: Path) -> None:

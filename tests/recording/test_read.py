@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from log_writing import SECOND, T0, Writer
 
 from meshml_dbx.errors import LogFolderError
 from meshml_dbx.recording.collect import read_records
 from meshml_dbx.recording.read import FolderReader, list_sidecars
+from tests.log_writing import SECOND, T0, Writer
 
 
 def numbers_read(writer: Writer) -> list[int]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from log_writing import T0, Writer
 
 from meshml_dbx.recording.collect import read_records
 from meshml_dbx.traffic.program_log import Stage
+from tests.log_writing import T0, Writer
 
 
 def environment(writer: Writer, **more: str) -> dict[str, str]:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sidecar_lab import Upstream, upstream
 
 from meshml_dbx.errors import MissingToolError
 from meshml_dbx.sidecar import EnvoyBinary, find_envoy
+from tests.sidecar.sidecar_lab import Upstream, upstream
 
 
 @pytest.fixture(scope="session")

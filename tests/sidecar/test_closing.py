@@ -8,13 +8,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sidecar_lab import Upstream, call, ends, load, logs_of, make_plan, port_of, records, supervisor
 
 from meshml_dbx.sidecar import request_close
 from meshml_dbx.sidecar.admin import Admin
 from meshml_dbx.sidecar.closing import close_files, files_in_order, live_files, next_number
 from meshml_dbx.sidecar.sampling import read_counters
 from meshml_dbx.traffic.log_folder import SidecarLogs, StateFolder
+from tests.sidecar.sidecar_lab import (
+    Upstream,
+    call,
+    ends,
+    load,
+    logs_of,
+    make_plan,
+    port_of,
+    records,
+    supervisor,
+)
 
 NOW = datetime(2026, 11, 23, 14, 22, 33, 123456, tzinfo=UTC)
 

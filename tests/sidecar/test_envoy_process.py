@@ -6,17 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sidecar_lab import (
-    Upstream,
-    await_true,
-    call,
-    envoy_of,
-    is_alive,
-    make_plan,
-    resources,
-    supervisor,
-    texts,
-)
 
 from meshml_dbx.errors import EnvoyError, MeshMLError, PortTakenError
 from meshml_dbx.sidecar import EnvoyBinary, free_port, require_free
@@ -26,6 +15,17 @@ from meshml_dbx.sidecar.process import (
     reasons_in,
     refused_kinds,
     start_envoy,
+)
+from tests.sidecar.sidecar_lab import (
+    Upstream,
+    await_true,
+    call,
+    envoy_of,
+    is_alive,
+    make_plan,
+    resources,
+    supervisor,
+    texts,
 )
 
 Change = Callable[[dict[str, str]], None]

@@ -14,7 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sidecar_lab import (
+
+from meshml_dbx.sidecar import adopt, living, request_close
+from meshml_dbx.sidecar.unfinished import read_remains
+from meshml_dbx.traffic.log_folder import SidecarLogs, StateFolder
+from tests.sidecar.sidecar_lab import (
     Supervisor,
     Upstream,
     await_true,
@@ -26,10 +30,6 @@ from sidecar_lab import (
     records,
     supervisor,
 )
-
-from meshml_dbx.sidecar import adopt, living, request_close
-from meshml_dbx.sidecar.unfinished import read_remains
-from meshml_dbx.traffic.log_folder import SidecarLogs, StateFolder
 
 ADOPT = """
 import sys

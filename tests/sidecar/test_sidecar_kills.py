@@ -7,7 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sidecar_lab import (
+
+from meshml_dbx.sidecar import adopt, living, request_close
+from meshml_dbx.traffic.log_folder import CLOSED_NAME, SidecarLogs, StateFolder
+from tests.sidecar.sidecar_lab import (
     Upstream,
     await_true,
     call,
@@ -19,9 +22,6 @@ from sidecar_lab import (
     records,
     supervisor,
 )
-
-from meshml_dbx.sidecar import adopt, living, request_close
-from meshml_dbx.traffic.log_folder import CLOSED_NAME, SidecarLogs, StateFolder
 
 BUFFERED_S = 0.2
 """Envoy writes its buffer this often; what a kill finds in it is lost."""

@@ -13,7 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sidecar_lab import (
+
+from meshml_dbx.errors import EnvoyError, LogFolderError, MissingToolError, PortTakenError
+from meshml_dbx.sidecar import (
+    CloseLimits,
+    EnvoyBinary,
+    Outcome,
+    SidecarPlan,
+    living,
+    request_close,
+    supervise,
+)
+from meshml_dbx.traffic.log_folder import StateFolder
+from meshml_dbx.traffic.program_log import MESH_FIELDS, PROGRAM_FIELDS, SAMPLE_FIELDS
+from tests.sidecar.sidecar_lab import (
     TOKEN,
     Upstream,
     await_true,
@@ -28,19 +41,6 @@ from sidecar_lab import (
     supervisor,
     write_order,
 )
-
-from meshml_dbx.errors import EnvoyError, LogFolderError, MissingToolError, PortTakenError
-from meshml_dbx.sidecar import (
-    CloseLimits,
-    EnvoyBinary,
-    Outcome,
-    SidecarPlan,
-    living,
-    request_close,
-    supervise,
-)
-from meshml_dbx.traffic.log_folder import StateFolder
-from meshml_dbx.traffic.program_log import MESH_FIELDS, PROGRAM_FIELDS, SAMPLE_FIELDS
 
 pytestmark = pytest.mark.envoy
 

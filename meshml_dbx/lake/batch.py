@@ -1,0 +1,314 @@
+"""One batch of log files: entered in the lake's book, written table by table, struck off.
+
+Goes in: names of closed files. Comes out: rows in all tables that their lines belong to, and the
+tables made from these worked out again for the time that was touched. Every write carries the
+batch's number, so that a batch which was cut off anywhere can be done again from its start.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
+
+from meshml_dbx.errors import LakeError
+from meshml_dbx.lake.edges import refresh_edges
+from meshml_dbx.lake.join import refresh_calls_by_run
+from meshml_dbx.lake.ledger import refresh_ledger
+from meshml_dbx.lake.quarantine import FILE_PARTS, bad_lines, place_lines
+from meshml_dbx.lake.sources import (
+    KIND_NAMES,
+    KINDS,
+    UNKNOWN,
+    Kind,
+    parse_lines,
+    parse_slowly,
+    read_lines,
+)
+from meshml_dbx.lake.spans import HOUR_US, LAST_MOMENT, Span, merge_spans, spans_of_hours
+from meshml_dbx.lake.tables import COUNTED, TABLES, THREADS, TableNames
+
+APP_ID = "meshml.ingest"
+BEGUN, DONE = "begun", "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Which files are taken in together; ``replayed`` when a run before this may have begun it."""
+
+    spark: SparkSession
+    names: TableNames
+    root: str
+    number: int
+    replayed: bool
+
+    def table(self, name: str) -> DataFrame:
+        """The rows of one of the lake's tables."""
+        return self.spark.table(self.names.table(name))
+
+
+def last_batch(spark: SparkSession, names: TableNames) -> int:
+    """The number of the batch begun last, 0 when there was none."""
+    row = spark.table(names.table("log_files")).agg(F.max("batch")).first()
+    return int(row[0] or 0) if row else 0
+
+
+def open_batches(spark: SparkSession, names: TableNames) -> tuple[int, ...]:
+    """The batches that were begun and not done, because something was killed."""
+    by_batch = spark.table(names.table("log_files")).groupBy("batch")
+    states = by_batch.agg(F.count_if(F.col("state") == DONE).alias("done"))
+    return tuple(sorted(row["batch"] for row in states.where(F.col("done") == 0).collect()))
+
+
+def take_in(spark: SparkSession, names: TableNames, root: str, files: Iterable[str]) -> None:
+    """Take in those of the files that the lake does not know yet."""
+    wanted = sorted(set(files))
+    book = spark.table(names.table("log_files"))
+    known = {row["file"] for row in book.where(F.col("file").isin(wanted)).collect()}
+    fresh = [file for file in wanted if file not in known]
+    if fresh:
+        number = last_batch(spark, names) + 1
+        batch = Batch(spark=spark, names=names, root=root, number=number, replayed=False)
+        _begin(batch, fresh)
+        write_batch(batch)
+
+
+def write_batch(batch: Batch) -> None:
+    """Write what the batch's files hold, then all that is made from it, then that it is done."""
+    book = _book_of(batch)
+    lines = read_lines(batch.spark, _paths(batch, book))
+    present = [kind for kind in KINDS if kind.table and sum(row[kind.name] for row in book)]
+    # The big one alone, then the small ones side by side: each is mostly waiting for Delta.
+    told = {kind.name: _write_kind(batch, lines, kind) for kind in present if _is_big(kind)}
+    with ThreadPoolExecutor(THREADS) as pool:
+        small = {
+            k.name: pool.submit(_write_kind, batch, lines, k) for k in present if not _is_big(k)
+        }
+        told |= {name: future.result() for name, future in small.items()}
+    quarantined = _write_bad(batch, book, told)
+    _derive(batch, book, told)
+    _done(batch, quarantined)
+
+
+def _is_big(kind: Kind) -> bool:
+    return kind.name in ("ended", "attempts")
+
+
+# --- the lake's book ------------------------------------------------------------------------------
+
+
+def _begin(batch: Batch, files: list[str]) -> None:
+    """Enter the files in the lake's book; from here on they are this batch's.
+
+    Raises:
+        LakeError: another ingest took the number first.
+    """
+    counted = count_lines(batch.spark, [f"{batch.root}/{file}" for file in files])
+    rows = [_book_row(batch, file, counted.get(file, {})) for file in files]
+    _append(batch, _frame(batch, rows), "log_files", "begin")
+    if {row["file"] for row in _book_of(batch)} != set(files):
+        raise LakeError(
+            "another ingest is at work on this lake",
+            advice="let it end; what it takes in need not be taken in again",
+        )
+
+
+def count_lines(spark: SparkSession, paths: list[str]) -> dict[str, dict[str, int]]:
+    """How many lines of each kind each file has, without parsing: what the ledger goes by."""
+    kinds = [F.count_if(F.col("kind") == name).alias(name) for name in (*KIND_NAMES, UNKNOWN)]
+    size = F.coalesce(F.sum(F.octet_length("value") + 1), F.lit(0)).alias("bytes")
+    rows = read_lines(spark, paths).groupBy("log_file").agg(size, *kinds).collect()
+    return {file_of(row["log_file"]): row.asDict() for row in rows}
+
+
+def file_of(url: str) -> str:
+    """What the lake knows a file by: its sidecar's folder, ``closed``, its name."""
+    return "/".join(url.split("/")[-FILE_PARTS:])
+
+
+def _book_row(batch: Batch, file: str, counted: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "batch": batch.number,
+        "state": BEGUN,
+        "file": file,
+        "sidecar_id": file.split("/", maxsplit=1)[0],
+        **{name: counted.get(name, 0) for name in ("bytes", *COUNTED)},
+        "quarantined": 0,
+    }
+
+
+def _frame(batch: Batch, rows: list[dict[str, Any]]) -> DataFrame:
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in TABLES["log_files"])
+    return batch.spark.createDataFrame(
+        [tuple(row.get(name) for name, _ in TABLES["log_files"]) for row in rows], schema
+    )
+
+
+def _book_of(batch: Batch) -> list[Row]:
+    entered = F.col("batch") == batch.number
+    rows: list[Row] = batch.table("log_files").where(entered & (F.col("state") == BEGUN)).collect()
+    return rows
+
+
+def _paths(batch: Batch, book: list[Row]) -> list[str]:
+    """Where the files are; one that was removed since the batch was begun is gone."""
+    paths = (f"{batch.root}/{row['file']}" for row in book)
+    return [path for path in paths if not batch.replayed or Path(path).exists()]
+
+
+def _done(batch: Batch, quarantined: int) -> None:
+    row = {"batch": batch.number, "state": DONE, "quarantined": quarantined}
+    _append(batch, _frame(batch, [row]), "log_files", "done")
+
+
+def _append(batch: Batch, rows: DataFrame, table: str, part: str = "") -> None:
+    """Append once: a write of this batch to this table that was made before is not made again."""
+    app = f"{APP_ID}.{part}" if part else APP_ID
+    (
+        rows.write.format("delta")
+        .mode("append")
+        .option("txnAppId", app)
+        .option("txnVersion", str(batch.number))
+        .saveAsTable(batch.names.table(table))
+    )
+
+
+# --- rows of one kind of line ---------------------------------------------------------------------
+
+
+def _write_kind(batch: Batch, lines: DataFrame, kind: Kind) -> dict[str, Any]:
+    """Write the lines of one kind; what was seen of them comes back."""
+    parsed = parse_lines(lines, kind)
+    seen = {**_seen(kind), "bad_paths": F.collect_set(F.when(~F.col("good"), F.col("log_file")))}
+    told = _write_seen(batch, parsed, kind, seen)
+    if told["bad_paths"]:
+        slow = parse_slowly(read_lines(batch.spark, _local(batch, told["bad_paths"])), kind)
+        retried = slow.withColumn("good", F.col("reason").isNull())
+        again = _write_seen(batch, retried, kind, _seen(kind), part="retried")
+        told = {**told, **_both(told, again)}
+    return told
+
+
+def _both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """What was seen in two passes over different lines."""
+    joined: dict[str, Any] = {}
+    for name, value in second.items():
+        if isinstance(value, int):
+            joined[name] = first[name] + value
+        else:
+            joined[name] = sorted({*(first[name] or ()), *(value or ())})
+    return joined
+
+
+def _write_seen(
+    batch: Batch, parsed: DataFrame, kind: Kind, seen: Mapping[str, Column], part: str = ""
+) -> dict[str, Any]:
+    """Write the good rows, and measure while they pass, without reading them twice.
+
+    A write that is skipped, because it was made before, passes no rows: then they are read.
+    """
+    metrics = [column.alias(name) for name, column in seen.items()]
+    if batch.replayed or not metrics:
+        _write_rows(batch, parsed, kind, part)
+        row = parsed.agg(*metrics).first() if metrics else None
+        told = row.asDict() if row else {}
+    else:
+        observation = Observation()
+        _write_rows(batch, parsed.observe(observation, *metrics), kind, part)
+        told = dict(observation.get)
+    if told.get("tunnels"):
+        tunnels = parsed.where(F.col("good") & (F.col("method") == "CONNECT"))
+        _append(batch, _columns_of(tunnels, "tunnels"), "tunnels", f"{kind.name}{part}")
+    return told
+
+
+def _write_rows(batch: Batch, parsed: DataFrame, kind: Kind, part: str) -> None:
+    good = parsed.where("good")
+    if kind.record == "call":
+        good = good.where(~F.col("method").eqNullSafe("CONNECT"))
+    if kind.name == "meshes":
+        known = batch.table("mesh_versions").select("mesh", "mesh_version")
+        good = good.dropDuplicates(["mesh", "mesh_version"])
+        good = good.join(F.broadcast(known), ["mesh", "mesh_version"], "left_anti")
+    table = str(kind.table)
+    _append(batch, _columns_of(good, table), table, part)
+
+
+def _columns_of(rows: DataFrame, table: str) -> DataFrame:
+    return rows.select(*(name for name, _ in TABLES[table]))
+
+
+def _seen(kind: Kind) -> dict[str, Column]:
+    """What to measure of a kind's good rows: the time that they touch, and tunnels among them."""
+    good = F.col("good")
+    if kind.record == "call":
+        hour = F.floor(F.unix_micros("start_time") / HOUR_US)
+        return {
+            "tunnels": F.count_if(good & (F.col("method") == "CONNECT")),
+            "hours": F.collect_set(F.when(good, hour)),
+        }
+    if kind.name == "stages":
+        stage_id = F.col("stage_id")
+        return {
+            name: F.collect_set(F.when(good & (F.col("type") == name), stage_id))
+            for name in ("begin", "end")
+        }
+    return {}
+
+
+def _local(batch: Batch, urls: Iterable[str]) -> list[str]:
+    return [f"{batch.root}/{file_of(url)}" for url in sorted(urls)]
+
+
+# --- what cannot be read, and what is made of what can --------------------------------------------
+
+
+def _write_bad(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]) -> int:
+    """Quarantine what no table takes; only files that have such lines are read for it."""
+    bad = {name: seen["bad_paths"] for name, seen in told.items() if seen["bad_paths"]}
+    paths = {url for urls in bad.values() for url in _local(batch, urls)}
+    paths |= {f"{batch.root}/{row['file']}" for row in book if row[UNKNOWN]}
+    if not paths:
+        return 0
+    placed = place_lines(batch.spark, sorted(paths))
+    _append(batch, bad_lines(placed, bad, batch.number), "quarantine")
+    return int(batch.table("quarantine").where(F.col("batch") == batch.number).count())
+
+
+def _derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]) -> None:
+    """Work out again what is made from the rows of the time and the sidecars that were touched."""
+    hours = spans_of_hours(told.get("ended", {}).get("hours", ()))
+    spans = merge_spans((*hours, *_stage_spans(batch, told.get("stages", {}))))
+    sidecars = sorted({row["sidecar_id"] for row in book})
+    with ThreadPoolExecutor(THREADS) as pool:
+        work = [
+            pool.submit(refresh_calls_by_run, batch.spark, batch.names, spans),
+            pool.submit(refresh_edges, batch.spark, batch.names, hours),
+            pool.submit(refresh_ledger, batch.spark, batch.names, sidecars),
+        ]
+        for done in work:
+            done.result()
+
+
+def _stage_spans(batch: Batch, seen: Mapping[str, Any]) -> tuple[Span, ...]:
+    """The time in which calls may be in another stage than was known before.
+
+    A stage of which only one line is new was, or is, taken to last: all that follows may change.
+    """
+    begun, ended = set(seen.get("begin", ())), set(seen.get("end", ()))
+    if not begun | ended:
+        return ()
+    stages = batch.table("run_stages").where(F.col("stage_id").isin(sorted(begun | ended)))
+    times = stages.groupBy("stage_id").agg(
+        F.unix_micros(F.min("time")).alias("start"), F.unix_micros(F.max("time")).alias("end")
+    )
+    return tuple(
+        Span(
+            start=row["start"],
+            end=row["end"] if row["stage_id"] in begun & ended else LAST_MOMENT,
+        )
+        for row in times.collect()
+    )

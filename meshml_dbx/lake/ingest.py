@@ -1,0 +1,143 @@
+"""Closed log files into Delta, each line once, whatever is killed in between.
+
+Goes in: a log folder and a checkpoint. Comes out: rows, and a report. Spark's stream says which
+files are new; the lake itself remembers in ``log_files`` which it has begun and which it has done.
+A batch has a number of the lake's own, which is the ``txnVersion`` of all its writes: what was
+begun and not done is done again under its old number, and writes that were made are skipped. So
+neither a kill nor a new checkpoint over the same lake doubles or loses a line.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
+
+from meshml_dbx.errors import LakeError
+from meshml_dbx.lake.batch import (
+    BEGUN,
+    Batch,
+    file_of,
+    last_batch,
+    open_batches,
+    take_in,
+    write_batch,
+)
+from meshml_dbx.lake.sources import closed_glob
+from meshml_dbx.lake.tables import COUNTED, TableNames
+from meshml_dbx.traffic.log_folder import CLOSED
+
+FILES_PER_BATCH = 2000
+FILE_SCHEMA = "path STRING, modificationTime TIMESTAMP, length BIGINT, content BINARY"
+FOREVER = "36500d"
+"""Spark's source skips files a week older than the newest: those of dead sidecars, adopted late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """What one ingest took in: files, their lines by kind, and what of them could not be read.
+
+    >>> IngestReport().lines
+    0
+    """
+
+    files: int = 0
+    bytes: int = 0
+    ended: int = 0
+    progress: int = 0
+    unfinished: int = 0
+    attempts: int = 0
+    connections: int = 0
+    stages: int = 0
+    samples: int = 0
+    programs: int = 0
+    meshes: int = 0
+    unknown: int = 0
+    quarantined: int = 0
+
+    @property
+    def lines(self) -> int:
+        """All lines of these files, blank ones left out."""
+        return sum(getattr(self, name) for name in COUNTED)
+
+
+def ingest(
+    spark: SparkSession,
+    names: TableNames,
+    *,
+    logs: str,
+    checkpoint: str,
+    files_per_batch: int = FILES_PER_BATCH,
+) -> IngestReport:
+    """What of the log folder's closed files was not in the lake, and is now.
+
+    Files that are closed meanwhile are for the next time. Running it again changes nothing.
+
+    Raises:
+        LakeError: a table cannot be written, or another ingest is at work on this lake.
+    """
+    root = str(Path(logs).absolute())
+    before, cut_off = last_batch(spark, names), open_batches(spark, names)
+    try:
+        for number in cut_off:
+            write_batch(Batch(spark=spark, names=names, root=root, number=number, replayed=True))
+        if any(Path(root).glob(f"*/{CLOSED}/*.jsonl")):
+            _stream(spark, names, root, checkpoint, files_per_batch)
+    except LakeError:
+        raise
+    except Exception as error:
+        raise LakeError(
+            f"could not ingest {logs}: {_cause(error)}",
+            advice="run it again: what is in the lake is not read twice",
+        ) from error
+    return _report(spark, names, before, cut_off)
+
+
+def _stream(
+    spark: SparkSession, names: TableNames, root: str, checkpoint: str, files_per_batch: int
+) -> None:
+    """Let Spark find the new files: the stream is of files, whose content it does not read."""
+
+    def take(files: DataFrame, _number: int) -> None:
+        found = [file_of(row["path"]) for row in files.collect()]
+        take_in(files.sparkSession, names, root, found)
+
+    source = (
+        spark.readStream.format("binaryFile")
+        .schema(FILE_SCHEMA)
+        .option("maxFilesPerTrigger", files_per_batch)
+        .option("maxFileAge", FOREVER)
+        .load(closed_glob(root))
+        .select("path")
+    )
+    query = (
+        source.writeStream.foreachBatch(take)
+        .option("checkpointLocation", checkpoint)
+        .trigger(availableNow=True)
+        .start()
+    )
+    query.awaitTermination()
+
+
+def _report(
+    spark: SparkSession, names: TableNames, before: int, cut_off: tuple[int, ...]
+) -> IngestReport:
+    """The sums of the batches that were begun since, and of those that were done again."""
+    counted = [field.name for field in fields(IngestReport) if field.name != "files"]
+    sums = (
+        spark.table(names.table("log_files"))
+        .where((F.col("batch") > before) | F.col("batch").isin(*cut_off))
+        .agg(
+            F.count_if(F.col("state") == BEGUN).alias("files"),
+            *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counted),
+        )
+        .first()
+    )
+    return IngestReport(**sums.asDict()) if sums else IngestReport()
+
+
+def _cause(error: Exception) -> str:
+    """The line of a Spark error that says what happened; a stream wraps it twice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Error" in line or "Exception" in line]
+    return (told or lines or [type(error).__name__])[-1][:300]

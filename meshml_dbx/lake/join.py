@@ -1,0 +1,210 @@
+"""Whose call it is, and in which stage: calls joined with segments of time.
+
+Goes in: calls, and segments that ``traffic.ownership`` and ``traffic.program_log`` cut. Comes out:
+the same calls with their run and stage. Segments of one key never overlap, and are cut at the
+borders of equal bins, so that the join is by key and bin and grows with its input, no faster.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
+
+from meshml_dbx.lake.read_runs import stored_runs
+from meshml_dbx.lake.spans import LAST_MOMENT, Span
+from meshml_dbx.lake.stages import read_stages
+from meshml_dbx.lake.tables import TABLES, TableNames
+from meshml_dbx.traffic.ownership import (
+    OPEN_END,
+    Run,
+    Segment,
+    end_of,
+    header_segments,
+    process_segments,
+    window_segments,
+)
+from meshml_dbx.traffic.program_log import stage_spans
+
+Piece = tuple[str, int, int, int, str, bool]
+"""Key, bin, start, end, value, ambiguous."""
+
+PIECE_SCHEMA = "key STRING, bin BIGINT, start BIGINT, end BIGINT, value STRING, ambiguous BOOLEAN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owners:
+    """Who owns the calls of a span of time: by header, by process, by client.
+
+    >>> Owners(span=Span(start=0, end=1)).processes
+    ()
+    """
+
+    span: Span
+    headers: tuple[Segment, ...] = ()
+    processes: tuple[Segment, ...] = ()
+    windows: tuple[Segment, ...] = ()
+
+
+def owners_during(span: Span, runs: Iterable[Run], clients: Iterable[str]) -> Owners:
+    """The owners of a span, as ``traffic.ownership`` has them; runs of other times have no say."""
+    alive = [run for run in runs if run.start_time < span.end and end_of(run) > span.start]
+    return Owners(
+        span=span,
+        headers=header_segments(alive),
+        processes=process_segments(alive),
+        windows=window_segments(alive, clients),
+    )
+
+
+def own_calls(calls: DataFrame, owners: Owners) -> DataFrame:
+    """The calls that a run owns, with ``owner``, ``join_method`` and ``ambiguous``.
+
+    The header comes first, then the process; what no process owns falls to the client's window.
+    """
+    spark = calls.sparkSession
+    by_header = [(s.run_id, s) for s in owners.headers]
+    by_process = [(s.process_id or "", s) for s in owners.processes]
+    by_window = [(s.client or "", s) for s in owners.windows]
+    joined = _join(spark, calls, "run_id", _pieces(by_header, owners.span), "h")
+    joined = _join(spark, joined, "process_id", _pieces(by_process, owners.span), "p")
+    joined = _join(spark, joined, "client", _pieces(by_window, owners.span), "w")
+    named = F.col("h_value").isNotNull() & F.col("client").isNotNull()
+    mine, near = F.col("p_value").isNotNull(), F.col("w_value").isNotNull()
+
+    def first(column: str) -> Column:
+        return (
+            F.when(named, F.col(f"h_{column}"))
+            .when(mine, F.col(f"p_{column}"))
+            .when(near, F.col(f"w_{column}"))
+        )
+
+    method = F.when(named, F.lit("header")).when(mine, F.lit("process")).otherwise(F.lit("window"))
+    return joined.where(named | mine | near).select(
+        *calls.columns,
+        first("value").alias("owner"),
+        method.alias("join_method"),
+        first("ambiguous").alias("ambiguous"),
+    )
+
+
+def _pieces(segments: Sequence[tuple[str, Segment]], span: Span) -> "Pieces":
+    spans = [(key, s.start_time, s.end_time, s.run_id, s.ambiguous) for key, s in segments]
+    return cut_pieces(spans, span)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """Spans of keys, each once for every bin that it touches; later moments are in the last bin.
+
+    >>> Pieces(width=60).last_bin
+    0
+    """
+
+    width: int
+    last_bin: int = 0
+    rows: tuple[Piece, ...] = ()
+
+
+def cut_pieces(spans: Sequence[tuple[str, int, int, str, bool]], span: Span) -> Pieces:
+    """These spans (key, start, end, value, ambiguous) in bins so wide that each holds about one.
+
+    >>> [row[1] for row in cut_pieces([("p", 0, 8, "a", False), ("p", 8, 16, "b", False)],
+    ...                               Span(start=0, end=16)).rows]
+    [0, 0, 1]
+    """
+    inside = [
+        (key, max(start, span.start), min(end, span.end), value, ambiguous)
+        for key, start, end, value, ambiguous in spans
+        if start < span.end and end > span.start
+    ]
+    if not inside:
+        return Pieces(width=1)
+    first = min(start for _, start, *_ in inside)
+    # Where a span stays open, bins go no further than the last border that is known.
+    last = max(edge for _, start, end, *_ in inside for edge in (start, end) if edge < LAST_MOMENT)
+    keys = len({key for key, *_ in inside})
+    width = (last - first) * keys // len(inside) + 1
+    rows = tuple(
+        (key, bin_, start, end, value, ambiguous)
+        for key, start, end, value, ambiguous in inside
+        for bin_ in range(start // width, min(end - 1, last) // width + 1)
+    )
+    return Pieces(width=width, last_bin=last // width, rows=rows)
+
+
+def _join(spark: SparkSession, calls: DataFrame, key: str, pieces: Pieces, mark: str) -> DataFrame:
+    """The calls with the one piece that holds their start; null where none does."""
+    names = [name.split()[0] for name in PIECE_SCHEMA.split(", ")]
+    if not pieces.rows:
+        nothing = {f"{mark}_value": "STRING", f"{mark}_ambiguous": "BOOLEAN"}
+        return calls.withColumns({n: F.lit(None).cast(kind) for n, kind in nothing.items()})
+    right = spark.createDataFrame(list(pieces.rows), PIECE_SCHEMA)
+    moment = F.unix_micros("start_time")
+    bin_ = F.least(F.expr(f"unix_micros(start_time) div {pieces.width}"), F.lit(pieces.last_bin))
+    fits = (
+        (F.col(key) == F.col(f"{mark}_key"))
+        & (bin_ == F.col(f"{mark}_bin"))
+        & (moment >= F.col(f"{mark}_start"))
+        & (moment < F.col(f"{mark}_end"))
+    )
+    return calls.join(F.broadcast(right.toDF(*(f"{mark}_{n}" for n in names))), fits, "left")
+
+
+# --- the table calls_by_run -----------------------------------------------------------------------
+
+
+def refresh_calls_by_run(
+    spark: SparkSession,
+    names: TableNames,
+    spans: Iterable[Span],
+    *,
+    changed: Iterable[Run] = (),
+) -> None:
+    """Join the calls of these spans again, with the stored runs, ``changed`` ones as given."""
+    fresher = {run.run_id: run for run in changed}
+    for span in spans:
+        _refresh(spark, names, span, fresher)
+
+
+def _refresh(spark: SparkSession, names: TableNames, span: Span, fresher: dict[str, Run]) -> None:
+    calls = spark.table(names.table("calls")).where(span.condition("start_time"))
+    seen = calls.agg(
+        F.unix_micros(F.min("start_time")).alias("first"),
+        F.unix_micros(F.max("start_time")).alias("last"),
+        F.collect_set("client").alias("clients"),
+    ).first()
+    if seen is None or seen["first"] is None:
+        return
+    runs = {run.run_id: run for run in _runs_during(spark, names, span)} | fresher
+    known = Span(start=seen["first"], end=seen["last"] + 1)
+    owned = own_calls(calls, owners_during(known, runs.values(), seen["clients"]))
+    staged = _with_stage(spark, names, owned, known)
+    rows = staged.select(
+        F.col("owner").alias("run_id"),
+        *(name for name, _ in TABLES["calls_by_run"] if name not in ("run_id", "stage")),
+        F.coalesce("stage", "s_value").alias("stage"),
+    )
+    (
+        rows.write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", span.condition("start_time"))
+        .saveAsTable(names.table("calls_by_run"))
+    )
+
+
+def _runs_during(spark: SparkSession, names: TableNames, span: Span) -> tuple[Run, ...]:
+    end = F.unix_micros("end_time")
+    return stored_runs(
+        spark,
+        names,
+        (F.unix_micros("start_time") < span.end) & (end.isNull() | (end >= span.start)),
+    )
+
+
+def _with_stage(spark: SparkSession, names: TableNames, calls: DataFrame, span: Span) -> DataFrame:
+    spans = [
+        (stage.process_id, stage.start_time, stage.end_time or OPEN_END, stage.stage, False)
+        for stage in stage_spans(read_stages(spark, names, during=span))
+    ]
+    return _join(spark, calls, "process_id", cut_pieces(spans, span), "s")

@@ -1,0 +1,48 @@
+"""MLflow's runs in Delta, and calls joined anew where a run came, ended or changed.
+
+Goes in: runs as words. Comes out: rows of ``runs``, one per run id, the last that was known.
+"""
+
+from collections.abc import Iterable
+
+from pyspark.sql import SparkSession
+
+from meshml_dbx.lake.join import refresh_calls_by_run
+from meshml_dbx.lake.read_runs import run_frame, runs_of_ids
+from meshml_dbx.lake.spans import LAST_MOMENT, Span, merge_spans
+from meshml_dbx.lake.tables import TableNames
+from meshml_dbx.traffic.ownership import Run, end_of
+
+
+def store_runs(spark: SparkSession, names: TableNames, runs: Iterable[Run]) -> int:
+    """How many of the runs were new or had changed, and are stored now; the rest costs a look.
+
+    Calls of their time are joined before the runs are stored: if this is cut off in between, the
+    runs still count as changed the next time.
+    """
+    given = {run.run_id: run for run in runs}
+    if not given:
+        return 0
+    known = {run.run_id: run for run in runs_of_ids(spark, names, given)}
+    changed = [run for run_id, run in given.items() if known.get(run_id) != run]
+    if not changed:
+        return 0
+    before = [known[run.run_id] for run in changed if run.run_id in known]
+    spans = merge_spans(map(_span, (*changed, *before)))
+    refresh_calls_by_run(spark, names, spans, changed=changed)
+    _upsert(spark, names, changed)
+    return len(changed)
+
+
+def _span(run: Run) -> Span:
+    return Span(start=run.start_time, end=min(end_of(run), LAST_MOMENT))
+
+
+def _upsert(spark: SparkSession, names: TableNames, runs: Iterable[Run]) -> None:
+    run_frame(spark, runs).createOrReplaceTempView("meshml_changed_runs")
+    spark.sql(
+        f"MERGE INTO {names.table('runs')} AS known USING meshml_changed_runs AS changed "
+        "ON known.run_id = changed.run_id "
+        "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+    )
+    spark.catalog.dropTempView("meshml_changed_runs")

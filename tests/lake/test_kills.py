@@ -1,0 +1,148 @@
+"""Killed in the middle of a batch, again and again: in the end every line is there, once."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.lake.conftest import Lab
+from tests.lake.writing import NOON, SECOND
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(3600)]
+
+CHILD = Path(__file__).with_name("ingest_child.py")
+CALLS = 300
+LONGEST_WAIT_S = 12.0
+"""An ingest of these files takes about so long: kills fall anywhere in it."""
+
+START_TIMEOUT_S = 400.0
+
+
+def start_child(lab: Lab) -> "subprocess.Popen[str]":
+    """An ingest that waits with Spark up, in a process group of its own."""
+    arguments = (lab.root / "lake", lab.logs, lab.root / "checkpoint")
+    with (lab.root / "child.log").open("a") as log:
+        child = subprocess.Popen(
+            [sys.executable, str(CHILD), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    timer = threading.Timer(START_TIMEOUT_S, kill_group, [child])
+    timer.start()
+    said = child.stdout.readline() if child.stdout else ""
+    timer.cancel()
+    assert said == "ready\n", (lab.root / "child.log").read_text()[-2000:]
+    return child
+
+
+def kill_group(child: "subprocess.Popen[str]") -> None:
+    """Kill the process and its JVM at once, as a machine that loses its power does."""
+    os.killpg(child.pid, signal.SIGKILL)
+
+
+def ingest_and_kill(lab: Lab, after_s: float) -> bool:
+    """Whether the ingest was cut off: it is killed so long after it began, unless it was faster."""
+    child = start_child(lab)
+    write(child.stdin)
+    time.sleep(after_s)
+    kill_group(child)
+    done = "done" in (child.stdout.read() if child.stdout else "")
+    child.wait()
+    return not done
+
+
+def write(stream: IO[str] | None) -> None:
+    """Let the waiting ingest begin."""
+    assert stream is not None
+    stream.write("go\n")
+    stream.flush()
+
+
+def write_files(lab: Lab, part: int) -> None:
+    """Four more files: calls, attempts, a tunnel, stages, a bad number and a bad line."""
+    for number in range(4):
+        writer = lab.writer(sidecar_id=f"churn-{part:04x}{number:04x}")
+        for call in range(CALLS):
+            request_id = f"{part}-{number}-{call}"
+            writer.call(NOON + call * SECOND, request_id=request_id)
+            writer.attempt(NOON + call * SECOND, request_id)
+        writer.call(NOON, request_id=f"{part}-{number}-text", bytes_in="7")
+        writer.call(NOON, method="CONNECT")
+        writer.stage("begin", NOON, f"stage-{part}-{number}")
+        writer.mesh(NOON)
+        writer.close(extra=b"half a li")
+
+
+def check_all(lab: Lab, parts: int) -> None:
+    """Every line of all files is in its one place, once."""
+    files = 4 * parts
+    found = {
+        name: lab.count(name)
+        for name in ("calls", "attempts", "tunnels", "run_stages", "quarantine", "mesh_versions")
+    }
+    assert found == {
+        "calls": files * (CALLS + 1),
+        "attempts": files * CALLS,
+        "tunnels": files,
+        "run_stages": files,
+        "quarantine": files,
+        "mesh_versions": 1,
+    }
+    assert lab.table("calls").select("request_id").distinct().count() == found["calls"]
+    edges = lab.table("edges").agg({"calls": "sum"}).first()
+    assert edges is not None
+    assert edges[0] == found["calls"]
+    assert lab.table("ledger").agg({"rows": "sum"}).collect()[0][0] == found["calls"]
+
+
+def kill_often(lab: Lab, kills: int, seed: int) -> int:
+    """Files come, ingests are killed at moments of chance; how many were really cut off."""
+    chance = random.Random(seed)
+    cut_off = 0
+    for part in range(kills):
+        write_files(lab, part)
+        cut_off += ingest_and_kill(lab, chance.uniform(0.3, LONGEST_WAIT_S))
+    lab.ingest()
+    return cut_off
+
+
+def test_three_kills(lab: Lab) -> None:
+    """Three ingests killed in mid-batch, then one that is not: nothing is lost or doubled."""
+    cut_off = kill_often(lab, kills=3, seed=int(time.time()))
+    check_all(lab, parts=3)
+    assert cut_off, "no kill came in time: the test proves nothing"
+    assert lab.ingest().files == 0
+
+
+@pytest.mark.soak
+def test_twenty_kills(lab: Lab) -> None:
+    """As before, twenty times over one lake."""
+    cut_off = kill_often(lab, kills=20, seed=int(time.time()))
+    check_all(lab, parts=20)
+    assert cut_off >= 10
+
+
+def test_a_batch_cut_off_anywhere_is_done_again(lab: Lab) -> None:
+    """Whatever a batch had written when it was cut off, its replay adds what was missing only.
+
+    Also with a new checkpoint: what the lake has begun it does not forget.
+    """
+    write_files(lab, 0)
+    lab.ingest()
+    book, ledger = lab.names.table("log_files"), lab.names.table("ledger")
+    lab.spark.sql(f"DELETE FROM {book} WHERE state = 'done'")  # noqa: S608  # the lake's own name
+    lab.spark.sql(f"DELETE FROM {ledger}")  # noqa: S608  # as above
+    report = lab.ingest(checkpoint="another")
+    check_all(lab, parts=1)
+    assert (report.files, report.quarantined) == (4, 4)
+    assert lab.table("log_files").where("state = 'done'").count() == 1

@@ -1,0 +1,86 @@
+"""Tables come from the words, open in any session, and only ever gain columns."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from meshml_dbx.errors import LakeError
+from meshml_dbx.lake.tables import TABLES, VERSION_PROPERTY, TableNames, open_lake
+from meshml_dbx.traffic.call import Attempt, Call, Connection, Edge
+from meshml_dbx.traffic.ownership import Run
+
+
+@pytest.mark.parametrize(
+    ("table", "word", "more"),
+    [
+        ("runs", Run, set()),
+        ("edges", Edge, set()),
+        ("attempts", Attempt, {"event_date"}),
+        ("connections", Connection, {"event_date"}),
+        ("tunnels", Call, {"duration_us", "event_date"}),
+    ],
+)
+def test_columns_are_the_fields_of_the_word(table: str, word: type, more: set[str]) -> None:
+    """A table has the fields of its word, and nothing but what is named here besides."""
+    columns = {name for name, _ in TABLES[table]}
+    assert columns == {field.name for field in fields(word)} | more
+
+
+def test_a_lake_is_a_folder_or_a_schema() -> None:
+    """What has the form catalog.schema is one; a path is a folder, two folders two schemas."""
+    assert TableNames.of("main.mesh").table("edges") == "`main`.`mesh`.`edges`"
+    assert TableNames.of("./main.mesh").folder == Path("main.mesh").absolute()
+    assert TableNames.of("a/lake").schema != TableNames.of("b/lake").schema
+
+
+def _add(spark: SparkSession, table: str, schema: str, row: tuple[object, ...]) -> None:
+    rows = spark.createDataFrame([row], schema)
+    rows.write.format("delta").mode("append").saveAsTable(table)
+
+
+@pytest.mark.spark
+def test_an_old_table_gets_new_columns(spark: SparkSession, tmp_path: Path) -> None:
+    """A lake made before a column was known keeps its rows and gains the column."""
+    names = TableNames.of(tmp_path / "lake")
+    spark.sql(f"CREATE SCHEMA {names.schema}")
+    old = f"LOCATION '{tmp_path}/lake/edges'"
+    spark.sql(
+        f"CREATE TABLE {names.table('edges')} (client STRING, calls BIGINT) USING DELTA {old}"
+    )
+    _add(spark, names.table("edges"), "client STRING, calls BIGINT", ("churn", 3))
+    open_lake(spark, names)
+    table = spark.table(names.table("edges"))
+    assert set(table.columns) == {name for name, _ in TABLES["edges"]}
+    assert [tuple(row) for row in table.select("client", "calls", "hour").collect()] == [
+        ("churn", 3, None)
+    ]
+
+
+@pytest.mark.spark
+def test_a_newer_lake_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """A lake that a later version wrote is not touched, and the message says what to do."""
+    names = open_lake(spark, TableNames.of(tmp_path / "lake"))
+    spark.sql(f"ALTER TABLE {names.table('calls')} SET TBLPROPERTIES ('{VERSION_PROPERTY}' = '99')")
+    with pytest.raises(LakeError, match="schema version 99") as told:
+        open_lake(spark, names)
+    assert "upgrade" in told.value.advice
+
+
+@pytest.mark.spark
+def test_two_lakes_in_one_session(spark: SparkSession, tmp_path: Path) -> None:
+    """Tables of two folders do not collide, and a lake that a session forgot is opened again."""
+    one, two = (open_lake(spark, TableNames.of(tmp_path / name)) for name in ("one", "two"))
+    _add(spark, one.table("runs"), "run_id STRING", ("r",))
+    assert [spark.table(names.table("runs")).count() for names in (one, two)] == [1, 0]
+    spark.sql(f"DROP SCHEMA {one.schema} CASCADE")
+    assert spark.table(open_lake(spark, one).table("runs")).count() == 1
+
+
+@pytest.mark.spark
+def test_a_foreign_folder_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """Where a table cannot be made, the error is ours and names the lake."""
+    (tmp_path / "lake").write_text("a file")
+    with pytest.raises(LakeError, match="cannot be opened"):
+        open_lake(spark, TableNames.of(tmp_path / "lake"))
