@@ -80,7 +80,8 @@ def test_the_archive_is_small_and_names_no_machine(tmp_path: Path) -> None:
     packed = files("meshml_dbx.demo").joinpath(ARCHIVE)
     assert len(packed.read_bytes()) <= LIMIT
     state = unpack_recording(tmp_path).state
-    text = b"".join(path.read_bytes() for path in sorted(state.rglob("*.json*")))
+    logs = sorted((state / "logs").rglob("*.jsonl"))
+    text = b"".join(path.read_bytes() for path in (state / RUNS_FILE, *logs))
     assert [word for word in (b"/tmp/", b"/root", b"/home") if word in text] == []
 
 
