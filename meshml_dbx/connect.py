@@ -15,11 +15,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from meshml_dbx.errors import MissingToolError, TrackingError
 from meshml_dbx.settings import Settings
@@ -196,7 +197,7 @@ def _read(uri: str, query: RunQuery, environ: Mapping[str, str]) -> Iterable[Run
         except HTTPError as error:
             if error.code not in _DENIED:
                 raise _tracking_error(uri, error) from error
-        except (URLError, OSError, ValueError, KeyError) as error:
+        except (URLError, HTTPException, OSError, ValueError, KeyError) as error:
             raise _tracking_error(uri, error) from error
     return _read_by_client(uri, query)
 
@@ -204,13 +205,20 @@ def _read(uri: str, query: RunQuery, environ: Mapping[str, str]) -> Iterable[Run
 def _tracking_error(uri: str, error: Exception) -> TrackingError:
     """An error that names the store; a password in its address is never shown."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    secret = urlsplit(uri).password if "://" in uri else None
+    secret = _password(uri)
     shown = reason.replace(uri, mask(uri))
     shown = shown.replace(secret, "***") if secret else shown
     return TrackingError(
         f"the tracking store {mask(uri)} cannot be read: {shown}",
         advice=f"see that it is up and that you may read it, or {_NEXT}",
     )
+
+
+def _password(uri: str) -> str | None:
+    try:
+        return urlsplit(uri).password
+    except ValueError:  # such as an address with half a bracket
+        return None
 
 
 def _read_file(uri: str, query: RunQuery) -> list[Run]:
@@ -402,6 +410,16 @@ def _needs_client(environ: Mapping[str, str]) -> bool:
     return any(environ.get(f"MLFLOW_TRACKING_{way}") for way in ways)
 
 
+class _NoRedirect(HTTPRedirectHandler):
+    """Follows no redirect: the next host must not be handed the credentials of this one."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: the redirect's own status is then the error."""
+
+
+_OPENER = build_opener(_NoRedirect)
+
+
 class _Server:
     """A tracking server by its REST API."""
 
@@ -450,7 +468,7 @@ class _Server:
         data = None if body is None else json.dumps(body).encode()
         url = f"{self._root}/api/2.0/mlflow/{verb}"
         request = Request(url, data=data, headers=self._headers)  # noqa: S310  # http(s): checked
-        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # as above
+        with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
             values: Raw = json.load(answer)
         return values
 

@@ -1,8 +1,10 @@
 """Runs out of a real MLflow store, by each way in, and the names that people give them."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -357,3 +359,47 @@ def test_a_server_that_is_no_tracking_server_is_an_error() -> None:
         with pytest.raises(TrackingError, match="cannot be read"):
             read_runs(f"http://127.0.0.1:{broken.server_port}", environ={})
         broken.shutdown()
+
+
+@pytest.mark.parametrize("uri", ["http://[::1", "http://127.0.0.1:{port}"])
+def test_an_address_that_is_no_tracking_server_is_named(uri: str) -> None:
+    """Neither half an address nor a server of another protocol ends in a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=answer_nonsense, args=(listener,), daemon=True)
+        thread.start()
+        with pytest.raises(TrackingError, match="cannot be read"):
+            read_runs(uri.format(port=port), environ={})
+
+
+def test_credentials_do_not_follow_a_redirect() -> None:
+    """A server that sends us elsewhere is an error; the other host never sees the token."""
+    seen: list[bytes] = []
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        place = f"http://localhost:{second.getsockname()[1]}/"
+        head = f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
+        for listener, reply in ((first, head), (second, b"")):
+            threading.Thread(target=answer_once, args=(listener, reply, seen), daemon=True).start()
+        with pytest.raises(TrackingError):
+            read_runs(
+                f"http://127.0.0.1:{first.getsockname()[1]}",
+                environ={"MLFLOW_TRACKING_TOKEN": "sesame"},
+            )
+    assert [b"sesame" in request for request in seen] == [True]
+
+
+def answer_nonsense(listener: socket.socket) -> None:
+    """Speak, to one caller, what is not HTTP."""
+    answer_once(listener, b"SSH-2.0-nonsense\r\n", [])
+
+
+def answer_once(listener: socket.socket, reply: bytes, seen: list[bytes]) -> None:
+    """Read one request, keep it, and reply with these bytes."""
+    with contextlib.suppress(OSError):
+        connection, _ = listener.accept()
+        with connection:
+            seen.append(connection.recv(65536))
+            connection.sendall(reply)
