@@ -145,8 +145,9 @@ class Session:
         names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
         self.say("asking living sidecars to finish their files, taking over those of dead ones")
         asked_at = time.time_ns() // 1000
-        sidecar.request_close(folder)
-        sidecar.adopt(folder, logs)
+        asked = sidecar.request_close(folder).silent
+        adopted = {one.sidecar_id for one in sidecar.adopt(folder, logs)}
+        silent = [one for one in asked if one not in adopted]
         self.say("reading finished log files into Delta")
         report = ingest(
             spark,
@@ -157,7 +158,10 @@ class Session:
         self.say("joining calls with runs")
         runs = self.runs()
         lake.store_runs(spark, names, runs)
-        self._remember_ingested(runs, ended_before=asked_at)
+        if silent:
+            self.say(f"warning: {', '.join(silent)} did not finish its files: ingest again")
+        else:
+            self._remember_ingested(runs, ended_before=asked_at)
         return report
 
     # --- J4: why ------------------------------------------------------------------------------
