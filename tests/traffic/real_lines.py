@@ -1,7 +1,7 @@
-"""Lines as Envoy 1.40 wrote them, and lines of every key made from the one table of fields.
+"""Lines in the shape that Envoy 1.40 writes, and lines of every key made from the one table.
 
-``EGRESS_CALL`` and its kin were copied from the log of a sidecar at work; only names of hosts are
-shortened. ``full_line`` has every key of a table, each with a value of its own kind.
+``EGRESS_CALL`` and its kin are written by hand after such lines; the demo's recording has real
+ones. ``full_line`` has every key of a table, each with a value of its own kind.
 """
 
 from collections.abc import Mapping
