@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
+from urllib.parse import quote
 
 from meshml_dbx.errors import UnknownNameError
 from meshml_dbx.mesh.spec import (
@@ -128,12 +129,18 @@ def _look_up(mesh: Mesh, kind: str, known: dict[str, _Entry], name: str) -> _Ent
 
 
 def spiffe_id(mesh_name: str, name: str) -> str:
-    """The identity that a certificate supplied by meshml carries.
+    """The identity that a certificate supplied by meshml carries, odd characters percent-encoded.
 
-    >>> spiffe_id("ml", "labels-v1")
-    'spiffe://ml/labels-v1'
+    >>> spiffe_id("ml", "labels-v1"), spiffe_id("ml", "../a b")
+    ('spiffe://ml/labels-v1', 'spiffe://ml/..%2Fa%20b')
     """
-    return f"spiffe://{mesh_name}/{name}"
+    return f"spiffe://{_segment(mesh_name)}/{_segment(name)}"
+
+
+def _segment(text: str) -> str:
+    """One segment of a URI: a bare dot or two would be a step in its path."""
+    encoded = quote(text, safe="", encoding="utf-8", errors="surrogatepass")
+    return encoded.replace(".", "%2E") if encoded in {".", ".."} else encoded
 
 
 def domains_of(mesh: Mesh, virtual_service: str) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ authority before it meets it, and no identity outlives the authority that issued
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshml_dbx.errors import TrustError
+from meshml_dbx.mesh import names
 from meshml_dbx.trust.certificate import validity
 
 AUTHORITY_LIFE = timedelta(days=365)
@@ -52,7 +52,7 @@ def spiffe_id(mesh_name: str, name: str) -> str:
     if not mesh_name or not name:
         message = f"an identity needs the names of its mesh and of itself: {mesh_name!r}, {name!r}"
         raise TrustError(message, advice="give meshName and secretName in the mesh file")
-    return f"spiffe://{_segment(mesh_name)}/{_segment(name)}"
+    return names.spiffe_id(mesh_name, name)
 
 
 def make_authority(mesh_name: str, *, now: datetime) -> Credential:
@@ -170,9 +170,3 @@ def _common_name(text: str, *, suffix: str = "") -> x509.Name:
     room = _COMMON_NAME_BYTES - len(suffix)
     cut = printable.encode()[:room].decode(errors="ignore")
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, cut + suffix)])
-
-
-def _segment(text: str) -> str:
-    """One segment of a URI: a bare dot or two would be a step in its path."""
-    encoded = quote(text, safe="", encoding="utf-8", errors="surrogatepass")
-    return encoded.replace(".", "%2E") if encoded in {".", ".."} else encoded
