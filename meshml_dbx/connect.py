@@ -29,7 +29,7 @@ from meshml_dbx.traffic.ownership import Run
 from meshml_dbx.traffic.run_names import LAST, in_order, pick_run, run_of_page
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import SparkSession as SparkSession  # noqa: PLC0414  # session names it too
 
 PAGE_ARTIFACT = "meshml/why.html"
 SPARK_LOG = "spark.log"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
-from meshml_dbx.errors import MeshMLError
+from meshml_dbx.errors import MeshMLError, TrackingError
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh.checks import check_mesh, require_mesh
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
@@ -22,8 +22,9 @@ from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import OPEN_END, Run
 
 if TYPE_CHECKING:
+    from meshml_dbx.connect import SparkSession
     from meshml_dbx.diagnosis import Diagnosis
-    from meshml_dbx.lake import IngestReport
+    from meshml_dbx.lake import IngestReport, TableNames
 
 SHORT_ID = 6
 Say = Callable[[str], None]
@@ -45,6 +46,7 @@ class Session:
     def __init__(self, settings: Settings | None = None, *, say: Say = silent) -> None:
         self.settings = settings or read_settings()
         self.say = say
+        self._opened: tuple[SparkSession, TableNames] | None = None
 
     # --- J1: declare and build ----------------------------------------------------------------
 
@@ -137,32 +139,48 @@ class Session:
 
         folder, logs = self.settings.folder, self.settings.logs
         list_sidecars(logs)
-        self.say("starting Spark")
-        spark = connect.spark_session(self.settings)
+        spark, names = self._lake()
         # Only now: the module needs pyspark, whose absence the line above explains.
         from meshml_dbx.lake.ingest import ingest
 
-        names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
         self.say("asking living sidecars to finish their files, taking over those of dead ones")
         asked_at = time.time_ns() // 1000
         asked = sidecar.request_close(folder).silent
         adopted = {one.sidecar_id for one in sidecar.adopt(folder, logs)}
         silent = [one for one in asked if one not in adopted]
-        self.say("reading finished log files into Delta")
+        # Runs first: calls that come after them are joined as they come, and only once.
+        runs, unreadable = self._runs_if_readable()
+        lake.store_runs(spark, names, runs)
+        self.say("reading finished log files into Delta, joined with their runs")
         report = ingest(
             spark,
             names,
             logs=str(logs.absolute()),
             checkpoint=str(folder.checkpoints.absolute() / "ingest"),
         )
-        self.say("joining calls with runs")
-        runs = self.runs()
-        lake.store_runs(spark, names, runs)
+        if unreadable:
+            raise unreadable
         if silent:
             self.say(f"warning: {', '.join(silent)} did not finish its files: ingest again")
         else:
             self._remember_ingested(runs, ended_before=asked_at)
         return report
+
+    def start_spark(self) -> None:
+        """Start Spark and open the lake, so that the next journey finds them up.
+
+        Raises:
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark did not start, or the lake cannot be opened.
+        """
+        self._lake()
+
+    def _runs_if_readable(self) -> tuple[tuple[Run, ...], TrackingError | None]:
+        """The runs, or none and why: calls come in all the same."""
+        try:
+            return self.runs(), None
+        except TrackingError as error:
+            return (), error
 
     # --- J4: why ------------------------------------------------------------------------------
 
@@ -313,9 +331,20 @@ class Session:
     def _lake_evidence(self, run: Run, baseline: str | None, read_at: int) -> Evidence | None:
         from meshml_dbx import lake
 
-        spark = connect.spark_session(self.settings)
-        names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+        spark, names = self._lake()
         return lake.read_evidence(spark, names, run.run_id, read_at=read_at, baseline=baseline)
+
+    def _lake(self) -> "tuple[SparkSession, TableNames]":
+        """Spark and the lake's tables, opened once for as long as the same Spark is up."""
+        from meshml_dbx import lake
+
+        if self._opened is None:
+            self.say("starting Spark")
+        spark = connect.spark_session(self.settings)
+        if self._opened is None or self._opened[0] is not spark:
+            names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+            self._opened = spark, names
+        return self._opened
 
     def _is_ingested(self, run: Run) -> bool:
         """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,13 +22,14 @@ from meshml_dbx.demo.world import (
     World,
     break_world,
     build_world,
+    empty_world,
     finish_training,
     living_services,
     start_training,
 )
 from meshml_dbx.errors import MeshMLError, MissingToolError
 from meshml_dbx.session import Session
-from meshml_dbx.settings import read_settings, store_settings
+from meshml_dbx.settings import read_settings
 
 Say = Callable[[str], None]
 NEEDED = ("pyspark", "delta", "mlflow", "sklearn", "requests")
@@ -69,6 +71,32 @@ class Stopwatch:
         return f"time: {sum(self.seconds.values()):.0f} s ({steps})"
 
 
+class Background:
+    """Work that goes on beside the demo; one that is interrupted does not wait for it."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._error: MeshMLError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except MeshMLError as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Return once it is done.
+
+        Raises:
+            MeshMLError: what the work raised.
+        """
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+
 def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outcome:
     """Both runs, the ingest and the answer.
 
@@ -79,10 +107,11 @@ def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outc
     require_parts()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the services end too
     watch = Stopwatch(say=say)
+    empty_world(folder)
+    session = Session(read_settings({}, state=folder), say=say)
+    spark = Background(session.start_spark)
     with watch.step("data, mesh file and MLflow store"):
         world = build_world(folder)
-        store_settings(folder, mesh=str(world.mesh), tracking=world.tracking)
-    session = Session(read_settings({}, state=folder), say=say)
     with ExitStack() as stack:
         with watch.step("five services, each behind a sidecar"):
             services = stack.enter_context(living_services(world))
@@ -90,6 +119,8 @@ def play_demo(folder: Path, *, fault: str, keep_running: bool, say: Say) -> Outc
             healthy = finish_training(world, start_training(world))
         with watch.step(f"a training run with the fault {fault}: {FAULTS[fault].about}"):
             faulty = play_fault(world, services, FAULTS[fault], say)
+        with watch.step("Spark, started meanwhile"):
+            spark.wait()
         outcome = answer(session, world, watch, run=faulty, baseline=healthy)
         if keep_running:
             say(f"{outcome.text}\n\nthe services stay up until Ctrl-C; state: {folder}")

@@ -24,6 +24,7 @@ from string import Template
 from meshml_dbx.demo.data import Shape, write_data
 from meshml_dbx.demo.faults import HEALTHY_CALLER, Fault
 from meshml_dbx.errors import MeshMLError
+from meshml_dbx.settings import store_settings
 
 NODES = {
     "records-v1": "records",
@@ -71,12 +72,12 @@ class World:
     @property
     def tracking(self) -> str:
         """The MLflow store, an SQLite file."""
-        return f"sqlite:///{self.state.resolve() / 'mlflow.db'}"
+        return tracking_of(self.state)
 
     @property
     def mesh(self) -> Path:
         """The mesh file of the healthy mesh."""
-        return self.state / "mesh.yml"
+        return mesh_of(self.state)
 
     @property
     def data(self) -> Path:
@@ -84,10 +85,18 @@ class World:
         return self.state / "data.json"
 
 
-def build_world(state: Path) -> World:
-    """A folder with data, a mesh file with free ports, and an MLflow store that exists.
+def tracking_of(state: Path) -> str:
+    """The MLflow store of the demo in this folder."""
+    return f"sqlite:///{state.resolve() / 'mlflow.db'}"
 
-    MLflow's store must be there before two processes use it: both would try to make its tables.
+
+def mesh_of(state: Path) -> Path:
+    """The mesh file of the demo in this folder."""
+    return state / "mesh.yml"
+
+
+def empty_world(state: Path) -> None:
+    """A folder for the demo with its settings, and nothing of an earlier one.
 
     Raises:
         MeshMLError: the folder holds something that no demo put there.
@@ -95,6 +104,14 @@ def build_world(state: Path) -> World:
     clear_world(state)
     state.mkdir(parents=True, exist_ok=True)
     (state / MARK).touch()
+    store_settings(state, mesh=str(mesh_of(state)), tracking=tracking_of(state))
+
+
+def build_world(state: Path) -> World:
+    """Data, a mesh file with free ports, and an MLflow store, in a folder that is the demo's.
+
+    MLflow's store must be there before two processes use it: both would try to make its tables.
+    """
     shape = write_data(state / "data.json")
     numbers = free_ports(2 * len(NODES))
     ports = {

@@ -50,58 +50,65 @@ class Batch:
         return self.spark.table(self.names.table(name))
 
 
-def last_batch(spark: SparkSession, names: TableNames) -> int:
-    """The number of the batch begun last, 0 when there was none."""
-    row = spark.table(names.table("log_files")).agg(F.max("batch")).first()
-    return int(row[0] or 0) if row else 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookState:
+    """How far the lake's book goes: the batch begun last, 0 when none, and those not done."""
+
+    last: int
+    cut_off: tuple[int, ...]
 
 
-def open_batches(spark: SparkSession, names: TableNames) -> tuple[int, ...]:
-    """The batches that were begun and not done, because something was killed."""
+def read_book_state(spark: SparkSession, names: TableNames) -> BookState:
+    """Where ingest stands; a batch is cut off when something was killed before it was done."""
     by_batch = spark.table(names.table("log_files")).groupBy("batch")
     states = by_batch.agg(F.count_if(F.col("state") == DONE).alias("done"))
-    return tuple(sorted(row["batch"] for row in states.where(F.col("done") == 0).collect()))
+    last, cut_off = F.max("batch"), F.collect_list(F.when(F.col("done") == 0, F.col("batch")))
+    row = states.agg(last.alias("last"), cut_off.alias("cut_off")).first()
+    if row is None or row["last"] is None:
+        return BookState(last=0, cut_off=())
+    return BookState(last=int(row["last"]), cut_off=tuple(sorted(row["cut_off"])))
 
 
-def take_in(spark: SparkSession, names: TableNames, root: str, files: Iterable[str]) -> None:
-    """Take in those of the files that the lake does not know yet."""
+def unknown_files(spark: SparkSession, names: TableNames, files: Iterable[str]) -> list[str]:
+    """Those of the files that are not in the lake's book yet."""
     wanted = sorted(set(files))
     book = spark.table(names.table("log_files"))
     known = {row["file"] for row in book.where(F.col("file").isin(wanted)).collect()}
-    fresh = [file for file in wanted if file not in known]
-    if fresh:
-        number = last_batch(spark, names) + 1
-        batch = Batch(spark=spark, names=names, root=root, number=number, replayed=False)
-        _begin(batch, fresh)
-        write_batch(batch)
+    return [file for file in wanted if file not in known]
 
 
-def write_batch(batch: Batch) -> None:
+def take_in(batch: Batch, files: list[str]) -> dict[str, int]:
+    """Enter files of which the lake has none in its book, and take them in; their counts."""
+    return write_batch(batch, _begin(batch, files))
+
+
+def do_again(batch: Batch) -> dict[str, int]:
+    """Take in the rest of a batch that was cut off; the counts of all its files."""
+    return write_batch(batch, _book_of(batch))
+
+
+def write_batch(batch: Batch, book: list[Row]) -> dict[str, int]:
     """Write what the batch's files hold, then all that is made from it, then that it is done."""
-    book = _book_of(batch)
-    lines = read_lines(batch.spark, _paths(batch, book))
-    present = [kind for kind in KINDS if kind.table and sum(row[kind.name] for row in book)]
-    # The big one alone, then the small ones side by side: each is mostly waiting for Delta.
-    told = {kind.name: _write_kind(batch, lines, kind) for kind in present if _is_big(kind)}
+    # Side by side: planning a write and waiting for Delta takes longer than most kinds' rows do.
     with ThreadPoolExecutor(THREADS) as pool:
-        small = {
-            k.name: pool.submit(_write_kind, batch, lines, k) for k in present if not _is_big(k)
+        writes = {
+            kind.name: pool.submit(_write_kind, batch, paths, kind)
+            for kind in KINDS
+            if kind.table and (paths := _paths(batch, book, kind.name))
         }
-        told |= {name: future.result() for name, future in small.items()}
+        told = {name: write.result() for name, write in writes.items()}
     quarantined = _write_bad(batch, book, told)
     _derive(batch, book, told)
     _done(batch, quarantined)
-
-
-def _is_big(kind: Kind) -> bool:
-    return kind.name in ("ended", "attempts")
+    counts = {name: sum(row[name] for row in book) for name in ("bytes", *COUNTED)}
+    return {"files": len(book), **counts, "quarantined": quarantined}
 
 
 # --- the lake's book ------------------------------------------------------------------------------
 
 
-def _begin(batch: Batch, files: list[str]) -> None:
-    """Enter the files in the lake's book; from here on they are this batch's.
+def _begin(batch: Batch, files: list[str]) -> list[Row]:
+    """The files as entered in the lake's book; from here on they are this batch's.
 
     Raises:
         LakeError: another ingest took the number first.
@@ -109,11 +116,13 @@ def _begin(batch: Batch, files: list[str]) -> None:
     counted = count_lines(batch.spark, [f"{batch.root}/{file}" for file in files])
     rows = [_book_row(batch, file, counted.get(file, {})) for file in files]
     _append(batch, _frame(batch, rows), "log_files", "begin")
-    if {row["file"] for row in _book_of(batch)} != set(files):
+    book = _book_of(batch)
+    if {row["file"] for row in book} != set(files):
         raise LakeError(
             "another ingest is at work on this lake",
             advice="let it end; what it takes in need not be taken in again",
         )
+    return book
 
 
 def count_lines(spark: SparkSession, paths: list[str]) -> dict[str, dict[str, int]]:
@@ -153,9 +162,9 @@ def _book_of(batch: Batch) -> list[Row]:
     return rows
 
 
-def _paths(batch: Batch, book: list[Row]) -> list[str]:
-    """Where the files are; one that was removed since the batch was begun is gone."""
-    paths = (f"{batch.root}/{row['file']}" for row in book)
+def _paths(batch: Batch, book: list[Row], kind: str) -> list[str]:
+    """Where the files with such lines are; one removed since the batch was begun is gone."""
+    paths = (f"{batch.root}/{row['file']}" for row in book if row[kind])
     return [path for path in paths if not batch.replayed or Path(path).exists()]
 
 
@@ -179,9 +188,9 @@ def _append(batch: Batch, rows: DataFrame, table: str, part: str = "") -> None:
 # --- rows of one kind of line ---------------------------------------------------------------------
 
 
-def _write_kind(batch: Batch, lines: DataFrame, kind: Kind) -> dict[str, Any]:
+def _write_kind(batch: Batch, paths: list[str], kind: Kind) -> dict[str, Any]:
     """Write the lines of one kind; what was seen of them comes back."""
-    parsed = parse_lines(lines, kind)
+    parsed = parse_lines(read_lines(batch.spark, paths), kind)
     seen = {**_seen(kind), "bad_paths": F.collect_set(F.when(~F.col("good"), F.col("log_file")))}
     told = _write_seen(batch, parsed, kind, seen)
     if told["bad_paths"]:
@@ -281,16 +290,20 @@ def _write_bad(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, An
 def _derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]) -> None:
     """Work out again what is made from the rows of the time and the sidecars that were touched."""
     hours = spans_of_hours(told.get("ended", {}).get("hours", ()))
-    spans = merge_spans((*hours, *_stage_spans(batch, told.get("stages", {}))))
     sidecars = sorted({row["sidecar_id"] for row in book})
     with ThreadPoolExecutor(THREADS) as pool:
         work = [
-            pool.submit(refresh_calls_by_run, batch.spark, batch.names, spans),
+            pool.submit(_join_again, batch, hours, told.get("stages", {})),
             pool.submit(refresh_edges, batch.spark, batch.names, hours),
             pool.submit(refresh_ledger, batch.spark, batch.names, sidecars),
         ]
         for done in work:
             done.result()
+
+
+def _join_again(batch: Batch, hours: tuple[Span, ...], stages: Mapping[str, Any]) -> None:
+    spans = merge_spans((*hours, *_stage_spans(batch, stages)))
+    refresh_calls_by_run(batch.spark, batch.names, spans)
 
 
 def _stage_spans(batch: Batch, seen: Mapping[str, Any]) -> tuple[Span, ...]:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.spans import Span
-from meshml_dbx.lake.tables import TableNames
+from meshml_dbx.lake.tables import TABLES, TableNames
 
 WAITING_OBSERVERS = ("egress", "client")
 """Whose rows count: the caller's side of a call, so that none counts twice."""
@@ -39,15 +39,17 @@ def edges_of(calls: DataFrame) -> DataFrame:
     failed = F.coalesce(F.col("code"), F.lit(0))
     retries = F.greatest(F.coalesce(F.col("attempts"), F.lit(1)) - 1, F.lit(0))
     waited = calls.where(F.col("observer").isin(*WAITING_OBSERVERS))
-    return waited.groupBy(F.date_trunc("hour", "start_time").alias("hour"), *EDGE_KEY).agg(
+    edges = waited.groupBy(F.date_trunc("hour", "start_time").alias("hour"), *EDGE_KEY).agg(
         F.count("*").alias("calls"),
         F.count_if((failed >= FIRST_ERROR_CODE) | (failed == 0)).alias("errors"),
         F.sum(retries).alias("retries"),
         F.sum("duration_us").alias("duration_us"),
-        *(
-            F.percentile("duration_us", share).cast("BIGINT").alias(name)
-            for name, share in (("p50_us", 0.5), ("p95_us", 0.95))
-        ),
+        F.percentile("duration_us", [0.5, 0.95]).alias("percentiles"),
         F.coalesce(F.sum("bytes_in"), F.lit(0)).alias("bytes_in"),
         F.coalesce(F.sum("bytes_out"), F.lit(0)).alias("bytes_out"),
     )
+    ranked = {
+        name: F.col("percentiles")[index].cast("BIGINT")
+        for index, name in enumerate(("p50_us", "p95_us"))
+    }
+    return edges.select(*(ranked.get(name, F.col(name)).alias(name) for name, _ in TABLES["edges"]))

@@ -7,21 +7,21 @@ begun and not done is done again under its old number, and writes that were made
 neither a kill nor a new checkpoint over the same lake doubles or loses a line.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import count
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.batch import (
-    BEGUN,
     Batch,
+    do_again,
     file_of,
-    last_batch,
-    open_batches,
+    read_book_state,
     take_in,
-    write_batch,
+    unknown_files,
 )
 from meshml_dbx.lake.sources import closed_glob
 from meshml_dbx.lake.tables import COUNTED, TableNames
@@ -77,12 +77,15 @@ def ingest(
         LakeError: a table cannot be written, or another ingest is at work on this lake.
     """
     root = str(Path(logs).absolute())
-    before, cut_off = last_batch(spark, names), open_batches(spark, names)
+    book = read_book_state(spark, names)
+    taken: list[dict[str, int]] = []
     try:
-        for number in cut_off:
-            write_batch(Batch(spark=spark, names=names, root=root, number=number, replayed=True))
+        for number in book.cut_off:
+            batch = Batch(spark=spark, names=names, root=root, number=number, replayed=True)
+            taken.append(do_again(batch))
         if any(Path(root).glob(f"*/{CLOSED}/*.jsonl")):
-            _stream(spark, names, root, checkpoint, files_per_batch)
+            batches = Batches(names=names, root=root, numbers=count(book.last + 1))
+            taken += _stream(spark, batches, checkpoint, files_per_batch)
     except LakeError:
         raise
     except Exception as error:
@@ -90,24 +93,41 @@ def ingest(
             f"could not ingest {logs}: {_cause(error)}",
             advice="run it again: what is in the lake is not read twice",
         ) from error
-    return _report(spark, names, before, cut_off)
+    return _report(taken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """Where new batches go, and the numbers that they get; none but this ingest gives any out."""
+
+    names: TableNames
+    root: str
+    numbers: Iterator[int]
+
+    def begin(self, spark: SparkSession) -> Batch:
+        """A batch with the next number."""
+        number = next(self.numbers)
+        return Batch(spark=spark, names=self.names, root=self.root, number=number, replayed=False)
 
 
 def _stream(
-    spark: SparkSession, names: TableNames, root: str, checkpoint: str, files_per_batch: int
-) -> None:
+    spark: SparkSession, batches: Batches, checkpoint: str, files_per_batch: int
+) -> list[dict[str, int]]:
     """Let Spark find the new files: the stream is of files, whose content it does not read."""
+    taken: list[dict[str, int]] = []
 
     def take(files: DataFrame, _number: int) -> None:
         found = [file_of(row["path"]) for row in files.collect()]
-        take_in(files.sparkSession, names, root, found)
+        fresh = unknown_files(files.sparkSession, batches.names, found)
+        if fresh:
+            taken.append(take_in(batches.begin(files.sparkSession), fresh))
 
     source = (
         spark.readStream.format("binaryFile")
         .schema(FILE_SCHEMA)
         .option("maxFilesPerTrigger", files_per_batch)
         .option("maxFileAge", FOREVER)
-        .load(closed_glob(root))
+        .load(closed_glob(batches.root))
         .select("path")
     )
     query = (
@@ -117,23 +137,13 @@ def _stream(
         .start()
     )
     query.awaitTermination()
+    return taken
 
 
-def _report(
-    spark: SparkSession, names: TableNames, before: int, cut_off: tuple[int, ...]
-) -> IngestReport:
-    """The sums of the batches that were begun since, and of those that were done again."""
-    counted = [field.name for field in fields(IngestReport) if field.name != "files"]
-    sums = (
-        spark.table(names.table("log_files"))
-        .where((F.col("batch") > before) | F.col("batch").isin(*cut_off))
-        .agg(
-            F.count_if(F.col("state") == BEGUN).alias("files"),
-            *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counted),
-        )
-        .first()
-    )
-    return IngestReport(**sums.asDict()) if sums else IngestReport()
+def _report(taken: list[dict[str, int]]) -> IngestReport:
+    """The sums of the batches that were begun, and of those that were done again."""
+    names = [field.name for field in fields(IngestReport)]
+    return IngestReport(**{name: sum(counts[name] for counts in taken) for name in names})
 
 
 def _cause(error: Exception) -> str:

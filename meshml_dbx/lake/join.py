@@ -167,19 +167,23 @@ def refresh_calls_by_run(
         _refresh(spark, names, span, fresher)
 
 
+def spans_with_calls(
+    spark: SparkSession, names: TableNames, spans: Iterable[Span]
+) -> tuple[Span, ...]:
+    """Those of the spans in which any call began."""
+    wanted = tuple(spans)
+    if not wanted:
+        return ()
+    held = [F.max(F.expr(span.condition("start_time"))) for span in wanted]
+    row = spark.table(names.table("calls")).agg(*held).first()
+    return tuple(span for span, is_held in zip(wanted, row or (), strict=False) if is_held)
+
+
 def _refresh(spark: SparkSession, names: TableNames, span: Span, fresher: dict[str, Run]) -> None:
     calls = spark.table(names.table("calls")).where(span.condition("start_time"))
-    seen = calls.agg(
-        F.unix_micros(F.min("start_time")).alias("first"),
-        F.unix_micros(F.max("start_time")).alias("last"),
-        F.collect_set("client").alias("clients"),
-    ).first()
-    if seen is None or seen["first"] is None:
-        return
     runs = {run.run_id: run for run in _runs_during(spark, names, span)} | fresher
-    known = Span(start=seen["first"], end=seen["last"] + 1)
-    owned = own_calls(calls, owners_during(known, runs.values(), seen["clients"]))
-    staged = _with_stage(spark, names, owned, known)
+    owners = owners_during(span, runs.values(), _clients(calls, runs.values()))
+    staged = _with_stage(spark, names, own_calls(calls, owners), span)
     rows = staged.select(
         F.col("owner").alias("run_id"),
         *(name for name, _ in TABLES["calls_by_run"] if name not in ("run_id", "stage")),
@@ -191,6 +195,14 @@ def _refresh(spark: SparkSession, names: TableNames, span: Span, fresher: dict[s
         .option("replaceWhere", span.condition("start_time"))
         .saveAsTable(names.table("calls_by_run"))
     )
+
+
+def _clients(calls: DataFrame, runs: Iterable[Run]) -> set[str]:
+    """The clients whose calls a run may own by its time: any, when a run does not say its own."""
+    named = {run.client for run in runs}
+    if None in named:
+        named |= {row["client"] for row in calls.select("client").distinct().collect()}
+    return {client for client in named if client}
 
 
 def _runs_during(spark: SparkSession, names: TableNames, span: Span) -> tuple[Run, ...]:

@@ -4,19 +4,25 @@ Goes in: the proxy's own counters, as its last sample has them, the lines that i
 the rows that came of them. Comes out: what the counters have and no row tells of, and why.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
-from meshml_dbx.lake.tables import TABLES, TableNames
+from meshml_dbx.lake.tables import TABLES, THREADS, TableNames
 from meshml_dbx.traffic.access_log import END_TYPE
 
 BEGUN = "begun"
 WHOM = ("process_id", "client", "virtual_node")
-SUMS = ("end_lines", "read_bytes", "rows", "tunnels", "unfinished", "quarantined")
-COUNTERS = ("counted", "counted_at", "ended", "log_bytes", "write_failed")
+COUNTED_ROWS = ("rows", "tunnels", "unfinished", "quarantined")
+TIME = "counted_at"
+
+Figures = dict[str, Any]
+"""What is known of one sidecar, by the names of the ledger's columns."""
 
 
 def refresh_ledger(spark: SparkSession, names: TableNames, sidecars: Iterable[str]) -> None:
@@ -37,78 +43,119 @@ def refresh_ledger(spark: SparkSession, names: TableNames, sidecars: Iterable[st
 def ledger_of_sidecars(spark: SparkSession, names: TableNames, sidecars: list[str]) -> DataFrame:
     """One row per sidecar: counted, logged, in rows, lost.
 
-    Each table gives what it knows and null for the rest; one aggregation brings it together, which
-    is a third of the work of joining them.
+    The tables are summed up apart and brought together here: four small questions side by side
+    take a third of the time of one that joins them all.
     """
-
-    def rows(table: str) -> DataFrame:
-        return spark.table(names.table(table)).where(F.col("sidecar_id").isin(sidecars))
-
-    parts = (
-        _files(rows("log_files")),
-        rows("programs").select("sidecar_id", "process_id", "client", "virtual_node"),
-        _counted(rows("samples")),
-        _count(rows("calls"), "rows"),
-        _count(rows("tunnels").where(F.col("type") == END_TYPE), "tunnels"),
-        _count(rows("unfinished_calls"), "unfinished"),
-        _count(rows("quarantine"), "quarantined"),
-    )
-    known = reduce(lambda one, two: one.unionByName(two, allowMissingColumns=True), parts)
-    texts = [F.max(name).alias(name) for name in WHOM]
-    sums = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in SUMS]
-    last = [F.col(f"last.{name}").alias(name) for name in COUNTERS]
-    ledger = (
-        known.groupBy("sidecar_id")
-        .agg(*texts, *sums, F.max_by("sample", "sample.counted_at").alias("last"))
-        .select("sidecar_id", *WHOM, *SUMS, *last)
-    )
-    lost = F.greatest(F.col("counted") - F.col("rows") - F.col("tunnels"), F.lit(0))
-    ledger = ledger.withColumn("lost", F.when(F.col("counted").isNotNull(), lost))
-    explained = ledger.withColumn("explained", _explained())
-    return explained.select(*(F.col(name).cast(kind) for name, kind in TABLES["ledger"]))
+    tables = _Tables(spark=spark, names=names, sidecars=sidecars)
+    asked = (tables.files, tables.programs, tables.counters, tables.rows)
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = [answer.result() for answer in [pool.submit(ask) for ask in asked]]
+    known: dict[str, Figures] = {sidecar_id: {} for sidecar_id in sidecars}
+    for answer in answers:
+        for sidecar_id, figures in answer.items():
+            known[sidecar_id] |= figures
+    return _frame(spark, [draw_up(sidecar_id, figures) for sidecar_id, figures in known.items()])
 
 
-def _files(book: DataFrame) -> DataFrame:
-    """What the files hold, as counted before any line was parsed."""
-    begun = book.where(F.col("state") == BEGUN)
-    return begun.select(
-        "sidecar_id", F.col("ended").alias("end_lines"), F.col("bytes").alias("read_bytes")
-    )
+def draw_up(sidecar_id: str, known: Mapping[str, Any]) -> Figures:
+    """The ledger's row of one sidecar; null is what nobody told.
+
+    >>> draw_up("a", {"counted": 3, "rows": 2, "ended": True, "end_lines": 3, "quarantined": 1})[
+    ...     "explained"]
+    '1 lines of its log are in quarantine'
+    """
+    counts = {name: known.get(name, 0) for name in ("end_lines", "read_bytes", *COUNTED_ROWS)}
+    told = {name: known.get(name) for name, _ in TABLES["ledger"]} | counts
+    counted = told["counted"]
+    lost = None if counted is None else max(counted - counts["rows"] - counts["tunnels"], 0)
+    row = {**told, "sidecar_id": sidecar_id, "lost": lost}
+    return {**row, "explained": _explained(row)}
 
 
-def _counted(samples: DataFrame) -> DataFrame:
-    """The proxy's counters, a sample each."""
-    finished = F.col("requests_total") - F.coalesce(F.col("requests_active"), F.lit(0))
-    sample = F.struct(
-        finished.alias("counted"),
-        F.col("time").alias("counted_at"),
-        (F.col("type") == "last").alias("ended"),
-        F.col("log_bytes"),
-        F.col("write_failed"),
-    )
-    return samples.where("requests_total IS NOT NULL").select("sidecar_id", sample.alias("sample"))
-
-
-def _count(rows: DataFrame, name: str) -> DataFrame:
-    return rows.select("sidecar_id", F.lit(1).alias(name))
-
-
-def _explained() -> Column:
+def _explained(row: Mapping[str, Any]) -> str | None:
     """What is known of the difference between the counters and the rows, null when there is none.
 
     A line in quarantine may be any call's; a call without an end is one whose end was not written.
     """
-    lost, ended = F.col("lost") > 0, F.coalesce(F.col("ended"), F.expr("false"))
+    if row["counted"] is None:
+        return "no sample of the proxy's counters"
+    if not row["lost"]:
+        return None
+    parts = [
+        f"{row[name]} {text}"
+        for name, text in (
+            ("quarantined", "lines of its log are in quarantine"),
+            ("unfinished", "calls have a start and no end"),
+            ("write_failed", "writes of the proxy's log failed"),
+        )
+        if row[name]
+    ]
+    if not row["ended"]:
+        parts.append("killed or still running: its last log lines were in memory, not in a file")
+    return "; ".join(parts) or None
 
-    def said(number: str, text: str) -> Column:
-        return F.when(lost & (F.col(number) > 0), F.concat(F.col(number), F.lit(text)))
 
-    killed = F.lit("killed or still running: its last log lines were in memory, not in a file")
-    parts = (
-        F.when(F.col("counted").isNull(), F.lit("no sample of the proxy's counters")),
-        said("quarantined", " lines of its log are in quarantine"),
-        said("unfinished", " calls have a start and no end"),
-        said("write_failed", " writes of the proxy's log failed"),
-        F.when(lost & ~ended, killed),
-    )
-    return F.nullif(F.concat_ws("; ", *parts), F.lit(""))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    """Asks each table what it knows of the sidecars."""
+
+    spark: SparkSession
+    names: TableNames
+    sidecars: list[str]
+
+    def files(self) -> dict[str, Figures]:
+        """What the files hold, as counted before any line was parsed."""
+        begun = self._of("log_files").where(F.col("state") == BEGUN).groupBy("sidecar_id")
+        return _by_sidecar(
+            begun.agg(F.sum("ended").alias("end_lines"), F.sum("bytes").alias("read_bytes"))
+        )
+
+    def programs(self) -> dict[str, Figures]:
+        """Whose the sidecars are."""
+        programs = self._of("programs").groupBy("sidecar_id")
+        return _by_sidecar(programs.agg(*(F.max(name).alias(name) for name in WHOM)))
+
+    def counters(self) -> dict[str, Figures]:
+        """The proxy's counters, as the last sample has them."""
+        finished = F.col("requests_total") - F.coalesce(F.col("requests_active"), F.lit(0))
+        sampled = {
+            "counted": finished,
+            "ended": F.col("type") == "last",
+            "log_bytes": F.col("log_bytes"),
+            "write_failed": F.col("write_failed"),
+        }
+        last = [F.max_by(value, F.col("time")).alias(name) for name, value in sampled.items()]
+        samples = self._of("samples").where("requests_total IS NOT NULL").groupBy("sidecar_id")
+        return _by_sidecar(samples.agg(F.unix_micros(F.max("time")).alias(TIME), *last))
+
+    def rows(self) -> dict[str, Figures]:
+        """How many rows came of its lines, by what they became."""
+        tables = {
+            "rows": self._of("calls"),
+            "tunnels": self._of("tunnels").where(F.col("type") == END_TYPE),
+            "unfinished": self._of("unfinished_calls"),
+            "quarantined": self._of("quarantine"),
+        }
+        ids = [rows.select("sidecar_id", F.lit(n).alias("n")) for n, rows in tables.items()]
+        each = reduce(DataFrame.unionAll, ids).groupBy("sidecar_id")
+        return _by_sidecar(
+            each.agg(*(F.count_if(F.col("n") == name).alias(name) for name in COUNTED_ROWS))
+        )
+
+    def _of(self, table: str) -> DataFrame:
+        return self.spark.table(self.names.table(table)).where(
+            F.col("sidecar_id").isin(self.sidecars)
+        )
+
+
+def _by_sidecar(rows: DataFrame) -> dict[str, Figures]:
+    figures = (row.asDict() for row in rows.collect())
+    return {str(one.pop("sidecar_id")): one for one in figures}
+
+
+def _frame(spark: SparkSession, rows: list[Figures]) -> DataFrame:
+    """Rows of the table ``ledger``; times come as microseconds, whatever the time zone here."""
+    columns = TABLES["ledger"]
+    raw = ", ".join(f"`{name}` {'BIGINT' if name == TIME else kind}" for name, kind in columns)
+    values = [tuple(row[name] for name, _ in columns) for row in rows]
+    return spark.createDataFrame(values, raw).withColumn(TIME, F.timestamp_micros(TIME))

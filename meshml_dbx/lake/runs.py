@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pyspark.sql import SparkSession
 
-from meshml_dbx.lake.join import refresh_calls_by_run
+from meshml_dbx.lake.join import refresh_calls_by_run, spans_with_calls
 from meshml_dbx.lake.read_runs import run_frame, runs_of_ids
 from meshml_dbx.lake.spans import LAST_MOMENT, Span, merge_spans
 from meshml_dbx.lake.tables import TableNames
@@ -28,7 +28,8 @@ def store_runs(spark: SparkSession, names: TableNames, runs: Iterable[Run]) -> i
     if not changed:
         return 0
     before = [known[run.run_id] for run in changed if run.run_id in known]
-    spans = merge_spans(map(_span, (*changed, *before)))
+    touched = merge_spans(map(_span, (*changed, *before)))
+    spans = spans_with_calls(spark, names, touched)
     refresh_calls_by_run(spark, names, spans, changed=changed)
     _upsert(spark, names, changed)
     return len(changed)

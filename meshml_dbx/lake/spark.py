@@ -100,11 +100,13 @@ def local_session(
         LakeError: Spark did not start, for another reason.
     """
     jar = installed_jar()
+    from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
-    running = SparkSession.getActiveSession()
-    if running is not None:
-        return running
+    try:
+        return SparkSession.active()
+    except PySparkRuntimeError:  # none is running
+        pass
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     check_java(os.environ)

@@ -31,6 +31,8 @@ SIZES = (250_000, 500_000, 1_000_000)
 AIM = 0.6
 CALLS_OF_A_RUN = 1_000_000
 
+SAMPLE = '"_record":"sample"'
+
 ENDED: dict[str, object] = {
     "target": "labels-v1",
     "code": 200,
@@ -99,8 +101,10 @@ def write_logs(logs: Path, lines: int) -> None:
         writer = LogWriter(logs=logs, sidecar_id=f"churn-{number:08x}", process_id=process)
         kinds, chance = templates(writer), random.Random(number)
         made = _lines(kinds, chance)
-        writer.lines.extend(next(made) for _ in range(lines // FILES))
-        writer.close()
+        mixed = [next(made) for _ in range(lines // FILES)]
+        for is_sample in (False, True):  # as sidecars write: the proxy one file, they another
+            writer.lines.extend(one for one in mixed if (SAMPLE in one) == is_sample)
+            writer.close()
 
 
 def _lines(kinds: dict[str, str], chance: random.Random) -> Iterator[str]:

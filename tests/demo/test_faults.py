@@ -10,6 +10,7 @@ from meshml_dbx.demo.world import (
     World,
     break_world,
     build_world,
+    empty_world,
     finish_training,
     living_services,
     mend_world,
@@ -17,7 +18,7 @@ from meshml_dbx.demo.world import (
 )
 from meshml_dbx.diagnosis import Diagnosis
 from meshml_dbx.session import Session
-from meshml_dbx.settings import read_settings, store_settings
+from meshml_dbx.settings import read_settings
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(900)]
 
@@ -50,8 +51,8 @@ def play(world: World, session: Session, faults: list[str]) -> Played:
 
 def make_world(folder: Path) -> tuple[World, Session]:
     """A demo's world and a session on its state."""
+    empty_world(folder)
     world = build_world(folder)
-    store_settings(folder, mesh=str(world.mesh), tracking=world.tracking)
     return world, Session(read_settings({}, state=folder))
 
 
