@@ -20,10 +20,13 @@ from meshml_dbx.lake.join import refresh_calls_by_run
 from meshml_dbx.lake.ledger import refresh_ledger
 from meshml_dbx.lake.quarantine import FILE_PARTS, bad_lines, place_lines
 from meshml_dbx.lake.sources import (
+    BLANK,
     KIND_NAMES,
     KINDS,
     UNKNOWN,
     Kind,
+    is_tidy,
+    lines_of_kind,
     parse_lines,
     parse_slowly,
     read_lines,
@@ -33,6 +36,10 @@ from meshml_dbx.lake.tables import COUNTED, TABLES, THREADS, TableNames
 
 APP_ID = "meshml.ingest"
 BEGUN, DONE = "begun", "done"
+ODD = "odd"
+FEW_HOURS = 24
+"""Up to so many, all between the first and the last call are taken for touched: that is quicker
+than to look at each call's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +86,25 @@ def unknown_files(spark: SparkSession, names: TableNames, files: Iterable[str]) 
 
 def take_in(batch: Batch, files: list[str]) -> dict[str, int]:
     """Enter files of which the lake has none in its book, and take them in; their counts."""
-    return write_batch(batch, _begin(batch, files))
+    counted = count_lines(batch.spark, [f"{batch.root}/{file}" for file in files])
+    tidy = not any(counts[ODD] for counts in counted.values())
+    return write_batch(batch, _begin(batch, files, counted), tidy=tidy)
 
 
 def do_again(batch: Batch) -> dict[str, int]:
     """Take in the rest of a batch that was cut off; the counts of all its files."""
-    return write_batch(batch, _book_of(batch))
+    return write_batch(batch, _book_of(batch), tidy=False)
 
 
-def write_batch(batch: Batch, book: list[Row]) -> dict[str, int]:
-    """Write what the batch's files hold, then all that is made from it, then that it is done."""
+def write_batch(batch: Batch, book: list[Row], *, tidy: bool) -> dict[str, int]:
+    """Write what the batch's files hold, then all that is made from it, then that it is done.
+
+    ``tidy`` when every line of a known kind begins as proxy and supervisor write it.
+    """
     # Side by side: planning a write and waiting for Delta takes longer than most kinds' rows do.
     with ThreadPoolExecutor(THREADS) as pool:
         writes = {
-            kind.name: pool.submit(_write_kind, batch, paths, kind)
+            kind.name: pool.submit(_write_kind, batch, paths, kind, tidy=tidy)
             for kind in KINDS
             if kind.table and (paths := _paths(batch, book, kind.name))
         }
@@ -107,13 +119,12 @@ def write_batch(batch: Batch, book: list[Row]) -> dict[str, int]:
 # --- the lake's book ------------------------------------------------------------------------------
 
 
-def _begin(batch: Batch, files: list[str]) -> list[Row]:
+def _begin(batch: Batch, files: list[str], counted: Mapping[str, Mapping[str, int]]) -> list[Row]:
     """The files as entered in the lake's book; from here on they are this batch's.
 
     Raises:
         LakeError: another ingest took the number first.
     """
-    counted = count_lines(batch.spark, [f"{batch.root}/{file}" for file in files])
     rows = [_book_row(batch, file, counted.get(file, {})) for file in files]
     _append(batch, _frame(batch, rows), "log_files", "begin")
     book = _book_of(batch)
@@ -126,10 +137,14 @@ def _begin(batch: Batch, files: list[str]) -> list[Row]:
 
 
 def count_lines(spark: SparkSession, paths: list[str]) -> dict[str, dict[str, int]]:
-    """How many lines of each kind each file has, without parsing: what the ledger goes by."""
+    """How many lines of each kind each file has, without parsing: what the ledger goes by.
+
+    ``odd`` counts the lines of known kinds that do not begin as such lines do.
+    """
     kinds = [F.count_if(F.col("kind") == name).alias(name) for name in (*KIND_NAMES, UNKNOWN)]
     size = F.coalesce(F.sum(F.octet_length("value") + 1), F.lit(0)).alias("bytes")
-    rows = read_lines(spark, paths).groupBy("log_file").agg(size, *kinds).collect()
+    odd = F.count_if(~is_tidy("value") & ~F.col("kind").isin(UNKNOWN, BLANK)).alias(ODD)
+    rows = read_lines(spark, paths).groupBy("log_file").agg(size, odd, *kinds).collect()
     return {file_of(row["log_file"]): row.asDict() for row in rows}
 
 
@@ -188,9 +203,10 @@ def _append(batch: Batch, rows: DataFrame, table: str, part: str = "") -> None:
 # --- rows of one kind of line ---------------------------------------------------------------------
 
 
-def _write_kind(batch: Batch, paths: list[str], kind: Kind) -> dict[str, Any]:
+def _write_kind(batch: Batch, paths: list[str], kind: Kind, *, tidy: bool) -> dict[str, Any]:
     """Write the lines of one kind; what was seen of them comes back."""
-    parsed = parse_lines(read_lines(batch.spark, paths), kind)
+    lines = lines_of_kind(read_lines(batch.spark, paths), kind, tidy=tidy)
+    parsed = parse_lines(lines, kind)
     seen = {**_seen(kind), "bad_paths": F.collect_set(F.when(~F.col("good"), F.col("log_file")))}
     told = _write_seen(batch, parsed, kind, seen)
     if told["bad_paths"]:
@@ -231,7 +247,19 @@ def _write_seen(
     if told.get("tunnels"):
         tunnels = parsed.where(F.col("good") & (F.col("method") == "CONNECT"))
         _append(batch, _columns_of(tunnels, "tunnels"), "tunnels", f"{kind.name}{part}")
+    if kind.record == "call":
+        told["hours"] = _hours(parsed, told.pop("first"), told.pop("last"))
     return told
+
+
+def _hours(parsed: DataFrame, first: int | None, last: int | None) -> list[int]:
+    """The hours, since 1970, that the good rows touch; more than these where they lie close."""
+    if first is None or last is None:
+        return []
+    if last - first <= FEW_HOURS * HOUR_US:
+        return list(range(first // HOUR_US, last // HOUR_US + 1))
+    hour = F.expr(f"unix_micros(start_time) div {HOUR_US}").alias("hour")
+    return [row["hour"] for row in parsed.where("good").select(hour).distinct().collect()]
 
 
 def _write_rows(batch: Batch, parsed: DataFrame, kind: Kind, part: str) -> None:
@@ -254,10 +282,11 @@ def _seen(kind: Kind) -> dict[str, Column]:
     """What to measure of a kind's good rows: the time that they touch, and tunnels among them."""
     good = F.col("good")
     if kind.record == "call":
-        hour = F.floor(F.unix_micros("start_time") / HOUR_US)
+        moment = F.when(good, F.unix_micros("start_time"))
         return {
             "tunnels": F.count_if(good & (F.col("method") == "CONNECT")),
-            "hours": F.collect_set(F.when(good, hour)),
+            "first": F.min(moment),
+            "last": F.max(moment),
         }
     if kind.name == "stages":
         stage_id = F.col("stage_id")

@@ -108,6 +108,22 @@ def read_lines(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
     return text.select("value", F.col("_metadata.file_path").alias("log_file"), kind_of("value"))
 
 
+def lines_of_kind(lines: DataFrame, kind: Kind, *, tidy: bool) -> DataFrame:
+    """The lines of one kind; where all are ``tidy``, how they begin tells, which is quicker."""
+    if not tidy:
+        return lines.where(F.col("kind") == kind.name)
+    return lines.where(_begins("value", kind.prefixes))
+
+
+def is_tidy(name: str) -> Column:
+    """Whether a line is of a kind that its first bytes tell."""
+    return _begins(name, tuple(prefix for kind in KINDS for prefix in kind.prefixes))
+
+
+def _begins(name: str, prefixes: tuple[str, ...]) -> Column:
+    return reduce(Column.__or__, (F.col(name).startswith(prefix) for prefix in prefixes))
+
+
 def kind_of(name: str) -> Column:
     """The kind of a line, ``unknown`` when it is none of ours, ``blank`` when it is nothing."""
     value = F.col(name)
@@ -125,15 +141,13 @@ def kind_of(name: str) -> Column:
 
 
 def parse_lines(lines: DataFrame, kind: Kind) -> DataFrame:
-    """The records of one kind, ``good`` where all their values could be read as they stand.
+    """Lines of one kind as records, ``good`` where all their values could be read as they stand.
 
     Numbers that are written in another way (``1e+05``, ``"7"``) are not good here: see
     ``parse_slowly``. Parsing for the usual way costs a third less.
     """
     schema = _schema(kind.fields, number="BIGINT")
-    parsed = lines.where(F.col("kind") == kind.name).select(
-        "log_file", "value", _from_json(schema).alias("r")
-    )
+    parsed = lines.select("log_file", "value", _from_json(schema).alias("r"))
     columns = [_fast_column(field).alias(field.column) for field in kind.fields]
     good = F.col(f"r.{CORRUPT}").isNull() & _is_whole("value") & _time(kind).isNotNull()
     return parsed.select("log_file", *columns, *_made(kind), good.alias("good"))

@@ -9,11 +9,14 @@ import re
 MAX_SEGMENTS = 8
 
 RULES: tuple[tuple[str, str], ...] = (
-    # A segment with a digit is an identifier, unless it is a version such as v1 or v2.1.
-    (r"/(?!v[0-9]+(?:\.[0-9]+)*(?:/|$))[^/]*[0-9][^/]*", "/{}"),
-    # So is one with anything but a name's characters, or longer than names are.
-    (r"/[^/]*[^A-Za-z0-9._~{}/-][^/]*", "/{}"),
-    (r"/[^/]{33,}", "/{}"),
+    # A segment with a digit is an identifier, unless it is a version such as v1 or v2.1. So is
+    # one with anything but a name's characters, or longer than names are.
+    (
+        r"/(?:(?!v[0-9]+(?:\.[0-9]+)*(?:/|$))[^/]*[0-9][^/]*"
+        r"|[^/]*[^A-Za-z0-9._~{}/-][^/]*"
+        r"|[^/]{33,})",
+        "/{}",
+    ),
     # Deep paths end in one mark, whatever follows.
     (r"^((?:/[^/]*){8})/.*$", "$1/{}"),
 )
