@@ -17,12 +17,12 @@ import pytest
 
 from meshml_dbx.connect import (
     RunQuery,
-    _read_by_client,
     find_run,
     mask,
     read_runs,
     resolve_tracking_uri,
 )
+from meshml_dbx.connect.paged_store import read_by_client
 from meshml_dbx.errors import TrackingError, UnknownRunError
 from meshml_dbx.traffic.ownership import Run
 
@@ -124,13 +124,13 @@ def test_a_window_keeps_what_lasted_in_it(
     assert [
         run.run_id for run in read_runs(uri_of(store), since=since, until=until, limit=limit)
     ] == expected
-    by_client = _read_by_client(uri_of(store), RunQuery(since=since, until=until, limit=limit))
+    by_client = read_by_client(uri_of(store), RunQuery(since=since, until=until, limit=limit))
     assert sorted(run.run_id for run in by_client) == sorted(expected)
 
 
 def test_mlflows_client_and_the_quick_way_agree(store: Path) -> None:
     """What sqlite3 reads is, value by value, what MLflow's own client reads."""
-    by_client = _read_by_client(uri_of(store), RunQuery())
+    by_client = read_by_client(uri_of(store), RunQuery())
     assert tuple(by_client) == read_runs(uri_of(store))
 
 

@@ -84,7 +84,7 @@ def _opened_connection(table: CallTable) -> Bools:
     number = table.numbers["upstream_connection_id"]
     rows = np.flatnonzero(number > 0)
     rows = rows[np.argsort(table.numbers["start_time"][rows], kind="stable")]
-    key = table.codes["sidecar_id"][rows] * (number.max(initial=0) + 1) + number[rows]
+    key = table.codes["sidecar_id"][rows] * (np.max(number, initial=0) + 1) + number[rows]
     _, first = np.unique(key, return_index=True)
     fresh = np.zeros(len(table), dtype=np.bool_)
     fresh[rows[first]] = True

@@ -162,7 +162,7 @@ def _culprit_sentence(case: Case, suspect: Suspect, detail: str) -> str:
 def _commonest(case: Case, column: str, rows: Ints) -> str | None:
     codes = case.table.codes[column][rows]
     codes = codes[codes >= 0]
-    return case.table.names[column][int(np.bincount(codes).argmax())] if len(codes) else None
+    return case.table.names[column][int(np.argmax(np.bincount(codes)))] if len(codes) else None
 
 
 def _stages(case: Case, rows: Ints) -> tuple[str, ...]:

@@ -262,4 +262,4 @@ def _common(case: Case, column: str, rows: Ints) -> str:
     """The commonest text of a column, empty where there is none."""
     codes = case.table.codes[column][rows]
     codes = codes[codes >= 0]
-    return case.table.names[column][int(np.bincount(codes).argmax())] if len(codes) else ""
+    return case.table.names[column][int(np.argmax(np.bincount(codes)))] if len(codes) else ""

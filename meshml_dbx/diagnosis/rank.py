@@ -132,9 +132,9 @@ def _ended_the_run(case: Case, rows: Ints) -> bool:
     failed = rows[case.marks.failed[rows]]
     if not case.broke_off or not len(failed):
         return False
-    last = int(case.table.end[failed].max())
+    last = int(np.max(case.table.end[failed]))
     near = max(FINAL_SHARE * case.duration_us, FINAL_US)
-    return last >= case.span[1] - near and last >= int(case.table.start.max())
+    return last >= case.span[1] - near and last >= int(np.max(case.table.start))
 
 
 def _reference(case: Case, group: int) -> Reference | None:

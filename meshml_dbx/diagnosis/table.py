@@ -108,7 +108,8 @@ def last_seen(calls: CallColumns) -> int:
     """When the last of the finished calls ended; 0 when there is none."""
     if not len(calls):
         return 0
-    return int((_ints(calls.numbers["start_time"]) + _ints(calls.numbers["duration_us"])).max())
+    ends = _ints(calls.numbers["start_time"]) + _ints(calls.numbers["duration_us"])
+    return int(np.max(ends))
 
 
 def table_of(

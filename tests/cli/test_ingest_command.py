@@ -161,11 +161,10 @@ def test_ingest_then_why_from_the_lake(empty_mlflow_store: Path, tmp_path: Path)
     assert first.err.splitlines() == [
         "starting Spark",
         "asking living sidecars to finish their files, taking over those of dead ones",
-        "reading finished log files into Delta",
-        "joining calls with runs",
+        "reading finished log files into Delta, joined with their runs",
     ]
     from_lake = desk.meshml("why", "last", "--json")
-    assert (from_lake.status, from_lake.err) == (0, "reading the lake\n")
+    assert (from_lake.status, from_lake.err) == (0, "reading the lake\nstarting Spark\n")
     live = desk.meshml("why", "last", "--json", "--live")
     answers = [json.loads(done.out) for done in (from_lake, live)]
     assert [{name: it[name] for name in REPEATABLE} for it in answers[:1]] == [

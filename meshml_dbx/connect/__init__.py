@@ -1,0 +1,58 @@
+"""Clients of the outside world, each made here and nowhere else: Spark, and MLflow's runs.
+
+Goes in: settings, a tracking address, or none for MLflow's own choice. Comes out: a Spark session,
+``Run`` values. Importing MLflow takes seconds, which an answer in two does not have; so a sqlite
+store is read by the standard library, a server by its documented REST API, and everything else by
+MLflow's client.
+"""
+
+from typing import TYPE_CHECKING
+
+from meshml_dbx.connect.paged_store import RUNS_OF_A_SERVER
+from meshml_dbx.connect.sqlite_store import RUNS_OF_A_FILE
+from meshml_dbx.connect.store import RunQuery, mask
+from meshml_dbx.connect.tracking import (
+    PAGE_ARTIFACT,
+    RUNS_FILE,
+    active_run_id,
+    attach_page,
+    find_run,
+    read_runs,
+    resolve_tracking_uri,
+)
+from meshml_dbx.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession as SparkSession  # session names it too
+
+__all__ = [
+    "PAGE_ARTIFACT",
+    "RUNS_FILE",
+    "RUNS_OF_A_FILE",
+    "RUNS_OF_A_SERVER",
+    "RunQuery",
+    "active_run_id",
+    "attach_page",
+    "find_run",
+    "mask",
+    "read_runs",
+    "resolve_tracking_uri",
+    "spark_session",
+]
+
+SPARK_LOG = "spark.log"
+"""In the state folder: what Java and Spark print, which is much even when all is well."""
+
+
+def spark_session(settings: Settings) -> "SparkSession":
+    """The session of this process: on Databricks the one that runs, else one of this machine's.
+
+    Raises:
+        JavaError: there is no usable Java.
+        MissingToolError: Spark or Delta is not installed, or its jar cannot be had.
+        LakeError: Spark did not start, for another reason.
+    """
+    from meshml_dbx.lake import local_session
+
+    state = settings.state.absolute()
+    return local_session(warehouse=state / "warehouse", log=state / SPARK_LOG)

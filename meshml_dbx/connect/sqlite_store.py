@@ -1,0 +1,107 @@
+"""MLflow's runs out of its sqlite file, by the standard library: importing MLflow takes seconds.
+
+Goes in: a ``sqlite:`` address. Comes out: ``Run`` values, or None for a file of another MLflow,
+which its own client may know.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from meshml_dbx.connect.store import (
+    NEXT_STEP,
+    TAGS,
+    RunQuery,
+    mask,
+    run_in_words,
+    tracking_error,
+)
+from meshml_dbx.errors import TrackingError
+from meshml_dbx.traffic.ownership import Run
+
+RUNS_OF_A_FILE = 10_000
+"""How many of the newest runs are looked at."""
+
+_SQLITE_FILE = re.compile(r"sqlite:///([^?]+)")
+
+_NEEDED = {
+    "runs": {"run_uuid", "name", "experiment_id", "status", "start_time", "end_time"}
+    | {"lifecycle_stage"},
+    "experiments": {"experiment_id", "name", "lifecycle_stage"},
+    "tags": {"run_uuid", "key", "value"},
+}
+
+_NEWEST = """
+  SELECT r.run_uuid AS run_id, r.name AS run_name, r.experiment_id, e.name AS experiment,
+    r.status, r.start_time, r.end_time
+  FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id
+  WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'
+    AND r.start_time IS NOT NULL
+    AND (:run_id IS NULL OR r.run_uuid = :run_id)
+    AND (:until IS NULL OR r.start_time * 1000 <= :until)
+    AND (:since IS NULL OR r.end_time IS NULL OR r.end_time * 1000 + 999 >= :since)
+  ORDER BY r.start_time DESC, r.run_uuid DESC LIMIT :limit
+"""
+
+TAGS_QUERY = f"""
+  SELECT run_uuid, key, value FROM tags WHERE key IN {TAGS!r}
+  AND run_uuid IN (SELECT run_id FROM ({_NEWEST}))
+"""  # noqa: S608  # made of constants of this file
+
+
+def read_sqlite(uri: str, query: RunQuery) -> Iterable[Run] | None:
+    """The runs of an MLflow sqlite file.
+
+    Raises:
+        TrackingError: the file is missing, cannot be read, or is no MLflow store.
+    """
+    path = _sqlite_path(uri)
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as store:
+            lacking = {table for table in _NEEDED if _lacks(store, table)}
+            if not lacking:
+                return _select(store, query)
+            if not _columns(store, "runs"):
+                raise TrackingError(
+                    f"{path} is not an MLflow store: no table runs", advice=NEXT_STEP
+                )
+    except sqlite3.Error as error:
+        raise tracking_error(uri, error) from error
+    return None
+
+
+def _sqlite_path(uri: str) -> Path:
+    """The file of a sqlite address. It must be there: opening it otherwise would make it."""
+    found = _SQLITE_FILE.match(uri)
+    if not found or found[1] == ":memory:":
+        raise TrackingError(f"the tracking store {mask(uri)} is no file", advice=NEXT_STEP)
+    for path in (Path(found[1]), Path(unquote(found[1]))):
+        if path.is_file():
+            return path.absolute()
+    raise TrackingError(f"the tracking store {Path(found[1])} does not exist", advice=NEXT_STEP)
+
+
+def _columns(store: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in store.execute(f"PRAGMA table_info({table})")}
+
+
+def _lacks(store: sqlite3.Connection, table: str) -> bool:
+    return not _NEEDED[table] <= _columns(store, table)
+
+
+def _select(store: sqlite3.Connection, query: RunQuery) -> list[Run]:
+    values = {
+        "run_id": query.run_id,
+        "since": query.since,
+        "until": query.until,
+        "limit": query.limit or RUNS_OF_A_FILE,
+    }
+    tags: dict[str, dict[str, str]] = {}
+    for run_id, key, value in store.execute(TAGS_QUERY, values):
+        tags.setdefault(run_id, {})[key] = value
+    store.row_factory = sqlite3.Row
+    rows = [dict(row) for row in store.execute(_NEWEST, values)]
+    return [run_in_words(row, row["experiment"], tags.get(row["run_id"], {})) for row in rows]

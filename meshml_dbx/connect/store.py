@@ -1,0 +1,77 @@
+"""What every way to read a tracking store shares: the question, a run in our words, the error.
+
+Goes in: what MLflow stores of a run. Comes out: ``Run``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from meshml_dbx.errors import TrackingError
+from meshml_dbx.traffic.context import CLIENT_TAG, PROCESS_TAG
+from meshml_dbx.traffic.ownership import Run
+
+PARENT_TAG = "mlflow.parentRunId"
+TAGS = (PROCESS_TAG, CLIENT_TAG, PARENT_TAG)
+NEXT_STEP = "name the store with --tracking or MLFLOW_TRACKING_URI"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuery:
+    """Which runs to read: the newest ``limit`` that began before ``until`` and ended after
+    ``since`` (UTC microseconds), or the one with that id.
+
+    >>> RunQuery(limit=1).run_id
+    """
+
+    since: int | None = None
+    until: int | None = None
+    limit: int | None = None
+    run_id: str | None = None
+
+
+def run_in_words(values: Mapping[str, Any], experiment: str | None, tags: Mapping[str, str]) -> Run:
+    """A run in our words: MLflow has milliseconds, and the last one counts to its end."""
+    end_ms = values.get("end_time")
+    return Run(
+        run_id=values["run_id"],
+        name=values.get("run_name") or values["run_id"],
+        experiment_id=str(values["experiment_id"]),
+        experiment=experiment,
+        status=values["status"],
+        start_time=int(values["start_time"]) * 1000,
+        end_time=int(end_ms) * 1000 + 999 if end_ms else None,
+        parent_run_id=tags.get(PARENT_TAG),
+        process_id=tags.get(PROCESS_TAG),
+        client=tags.get(CLIENT_TAG),
+    )
+
+
+def tracking_error(uri: str, error: Exception) -> TrackingError:
+    """An error that names the store; a password in its address is never shown."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    secret = _password(uri)
+    shown = reason.replace(uri, mask(uri))
+    shown = shown.replace(secret, "***") if secret else shown
+    return TrackingError(
+        f"the tracking store {mask(uri)} cannot be read: {shown}",
+        advice=f"see that it is up and that you may read it, or {NEXT_STEP}",
+    )
+
+
+def _password(uri: str) -> str | None:
+    try:
+        return urlsplit(uri).password
+    except ValueError:  # such as an address with half a bracket
+        return None
+
+
+def mask(uri: str) -> str:
+    """The address without its password.
+
+    >>> mask("postgresql://ml:secret@db/mlflow")
+    'postgresql://ml:***@db/mlflow'
+    """
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", uri)

@@ -1,0 +1,161 @@
+"""Runs of an MLflow tracking store, read by the quickest way that its address allows.
+
+Goes in: a tracking address, or none for MLflow's own choice. Comes out: ``Run`` values.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+from meshml_dbx.connect.paged_store import read_by_client, read_server
+from meshml_dbx.connect.sqlite_store import read_sqlite
+from meshml_dbx.connect.store import NEXT_STEP, RunQuery, mask, tracking_error
+from meshml_dbx.errors import MissingToolError, TrackingError
+from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.run_names import LAST, in_order, pick_run, run_of_page
+
+PAGE_ARTIFACT = "meshml/why.html"
+RUNS_FILE = "runs:"
+"""Begins the address of a JSON file of runs, which a recording carries in place of a store."""
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_DENIED = (401, 403)
+
+
+def read_runs(
+    tracking_uri: str | None = None,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    limit: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[Run, ...]:
+    """The newest runs of a tracking store, oldest first; deleted ones are left out.
+
+    ``since`` and ``until`` (UTC microseconds) keep runs that lasted at some moment between them.
+
+    Raises:
+        TrackingError: the store is missing or cannot be read.
+    """
+    variables = os.environ if environ is None else environ
+    uri = resolve_tracking_uri(tracking_uri, variables)
+    query = RunQuery(since=since, until=until, limit=limit)
+    return in_order(_read(uri, query, variables))
+
+
+def find_run(
+    name: str, *, tracking_uri: str | None = None, environ: Mapping[str, str] | None = None
+) -> Run:
+    """The run that a person means by ``name``: an id or the unique begin of one, a run's name
+    (the newest of that name), ``last``, or the address of a run's page.
+
+    Raises:
+        UnknownRunError: no run answers to it, or several ids begin with it.
+        TrackingError: the store is missing or cannot be read.
+    """
+    variables = os.environ if environ is None else environ
+    uri = resolve_tracking_uri(tracking_uri, variables)
+    wanted = run_of_page(name)
+    if _RUN_ID.fullmatch(wanted):
+        by_id = tuple(_read(uri, RunQuery(run_id=wanted), variables))
+        if by_id:
+            return by_id[0]
+    limit = 1 if wanted == LAST else None
+    return pick_run(_read(uri, RunQuery(limit=limit), variables), wanted)
+
+
+def active_run_id() -> str | None:
+    """The MLflow run that is active in this process, else the last; never imports MLflow."""
+    mlflow = sys.modules.get("mlflow")
+    if mlflow is None:
+        return None
+    run = mlflow.active_run() or mlflow.last_active_run()
+    return str(run.info.run_id) if run else None
+
+
+def attach_page(tracking_uri: str | None, run_id: str, page: str) -> str:
+    """Store a page with an MLflow run; the artifact's path.
+
+    Raises:
+        TrackingError: the store does not take it.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    uri = resolve_tracking_uri(tracking_uri, os.environ)
+    try:
+        MlflowClient(uri).log_text(run_id, page, PAGE_ARTIFACT)
+    except ImportError as error:
+        raise MissingToolError(
+            f"could not attach the page: mlflow-skinny cannot write to {mask(uri)}: {error}",
+            advice='pip install "meshml_dbx[local]", or write the page to a file with --html',
+        ) from error
+    except (MlflowException, OSError) as error:
+        raise tracking_error(uri, error) from error
+    return PAGE_ARTIFACT
+
+
+def resolve_tracking_uri(
+    tracking_uri: str | None, environ: Mapping[str, str], *, folder: Path | None = None
+) -> str:
+    """The store's address: the one given, else the one that MLflow would choose in this folder.
+
+    Raises:
+        TrackingError: nothing names a store, and the folder has none.
+    """
+    loaded = sys.modules.get("mlflow")
+    here = folder or Path.cwd()
+    if given := tracking_uri or environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    if loaded is not None and hasattr(loaded, "get_tracking_uri"):
+        return str(loaded.get_tracking_uri())
+    if "DATABRICKS_RUNTIME_VERSION" in environ:
+        return "databricks"
+    if any(here.glob("mlruns/[0-9]*/meta.yaml")):
+        return (here / "mlruns").absolute().as_uri()
+    if (here / "mlflow.db").exists():
+        return f"sqlite:///{(here / 'mlflow.db').absolute()}"
+    raise TrackingError(
+        "no tracking store: MLFLOW_TRACKING_URI is not set, and this folder has neither "
+        "mlflow.db nor mlruns",
+        advice=NEXT_STEP,
+    )
+
+
+def _read(uri: str, query: RunQuery, environ: Mapping[str, str]) -> Iterable[Run]:
+    """The runs of a store, by the quickest way that its address allows."""
+    if uri.startswith("sqlite:"):
+        found = read_sqlite(uri, query)
+        return read_by_client(uri, query) if found is None else found
+    if uri.startswith(RUNS_FILE):
+        return _read_file(uri, query)
+    if uri.startswith(("http://", "https://")) and not _needs_client(environ):
+        try:
+            return read_server(uri, query, environ)
+        except HTTPError as error:
+            if error.code not in _DENIED:
+                raise tracking_error(uri, error) from error
+        except (URLError, HTTPException, OSError, ValueError, KeyError) as error:
+            raise tracking_error(uri, error) from error
+    return read_by_client(uri, query)
+
+
+def _read_file(uri: str, query: RunQuery) -> list[Run]:
+    """The runs of a recording."""
+    path = Path(uri.removeprefix(RUNS_FILE))
+    try:
+        runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise tracking_error(uri, error) from error
+    return [run for run in runs if query.run_id in (None, run.run_id)][-(query.limit or 0) :]
+
+
+def _needs_client(environ: Mapping[str, str]) -> bool:
+    """Whether MLflow is told to sign in in a way that only its own client knows."""
+    ways = ("AUTH", "AWS_SIGV4", "INSECURE_TLS", "SERVER_CERT_PATH", "CLIENT_CERT_PATH")
+    return any(environ.get(f"MLFLOW_TRACKING_{way}") for way in ways)
