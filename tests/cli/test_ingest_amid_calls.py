@@ -15,11 +15,12 @@ from tests.small_mesh import LABELS, SmallMesh
 pytestmark = [pytest.mark.spark, pytest.mark.envoy, pytest.mark.timeout(900)]
 
 CALLING = """
-import pathlib, sys, urllib.request
+import pathlib, sys, time, urllib.request
 calls = 0
 while not pathlib.Path(sys.argv[2]).exists():
     urllib.request.urlopen(sys.argv[1]).read()
     calls += 1
+    time.sleep(0.05)
 print(calls)
 """
 
