@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from meshml_dbx.errors import EnvoyError, LogFolderError
+from meshml_dbx.errors import EnvoyError
 from meshml_dbx.mesh.checks import require_mesh
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.names import backends_of, mesh_version
 from meshml_dbx.mesh.places import Declared
 from meshml_dbx.mesh.spec import Certificate, Trust
 from meshml_dbx.planes.envoy import IdentityPaths, Wiring, render, secret_name, secrets_of
-from meshml_dbx.settings import Settings
+from meshml_dbx.settings import Settings, prepare_state, unusable_state
 from meshml_dbx.sidecar import (
     EnvoyBinary,
     SidecarPlan,
@@ -351,24 +351,3 @@ def python_of(program: Path) -> str | None:
     if words and Path(words[0]).name == "env":
         words = [found for word in words[1:] if word[0] != "-" and (found := shutil.which(word))]
     return words[0] if words and Path(words[0]).name.startswith("python") else None
-
-
-def prepare_state(state: Path) -> None:
-    """The state folder, which ignores itself in git.
-
-    Raises:
-        LogFolderError: it cannot be written.
-    """
-    ignore = state / ".gitignore"
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
-    except OSError as error:
-        raise unusable_state(state, error.strerror or str(error)) from error
-
-
-def unusable_state(state: Path, problem: str) -> LogFolderError:
-    """The error for a state folder in which nothing can be kept."""
-    advice = "choose a folder that you may write with --state"
-    return LogFolderError(f"cannot use the state folder {state}: {problem}", advice=advice)

@@ -17,7 +17,7 @@ from meshml_dbx.errors import MeshMLError, TrackingError
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh.checks import check_mesh, require_mesh
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
-from meshml_dbx.settings import Settings, read_settings
+from meshml_dbx.settings import Settings, prepare_state, read_settings
 from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import OPEN_END, Run
 
@@ -341,6 +341,7 @@ class Session:
         if self._opened is None:
             self.say("starting Spark")
         spark = connect.spark_session(self.settings)
+        prepare_state(self.settings.state)
         if self._opened is None or self._opened[0] is not spark:
             names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
             self._opened = spark, names

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshml_dbx.errors import MeshMLError
+from meshml_dbx.errors import LogFolderError, MeshMLError
 from meshml_dbx.traffic.log_folder import StateFolder
 
 SETTINGS_FILE = "settings.json"
@@ -72,9 +72,34 @@ def read_settings(
 
 
 def store_settings(state: Path, **values: str) -> None:
-    """Remember settings for whoever uses this state folder next."""
-    state.mkdir(parents=True, exist_ok=True)
+    """Remember settings for whoever uses this state folder next.
+
+    Raises:
+        LogFolderError: the folder cannot be written.
+    """
+    prepare_state(state)
     (state / SETTINGS_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def prepare_state(state: Path) -> None:
+    """The state folder, which ignores itself in git.
+
+    Raises:
+        LogFolderError: it cannot be written.
+    """
+    ignore = state / ".gitignore"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise unusable_state(state, error.strerror or str(error)) from error
+
+
+def unusable_state(state: Path, problem: str) -> LogFolderError:
+    """The error for a state folder in which nothing can be kept."""
+    advice = "choose a folder that you may write with --state"
+    return LogFolderError(f"cannot use the state folder {state}: {problem}", advice=advice)
 
 
 def _stored(state: Path) -> dict[str, str]:

@@ -16,12 +16,11 @@ from meshml_dbx.member import (
     lacks_package,
     plan_client,
     plan_node,
-    prepare_state,
     python_of,
     warnings_before,
 )
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
-from meshml_dbx.settings import Settings, read_settings
+from meshml_dbx.settings import Settings, prepare_state, read_settings
 from meshml_dbx.sidecar import free_port
 from tests.small_mesh import make_mesh
 

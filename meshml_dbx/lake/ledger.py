@@ -13,7 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
-from meshml_dbx.lake.tables import TABLES, THREADS, TableNames
+from meshml_dbx.lake.tables import TABLES, THREADS, TableNames, any_of
 from meshml_dbx.traffic.access_log import END_TYPE
 
 BEGUN = "begun"
@@ -30,12 +30,11 @@ def refresh_ledger(spark: SparkSession, names: TableNames, sidecars: Iterable[st
     wanted = sorted(set(sidecars))
     if not wanted:
         return
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in wanted)
     (
         ledger_of_sidecars(spark, names, wanted)
         .write.format("delta")
         .mode("overwrite")
-        .option("replaceWhere", f"`sidecar_id` IN ({quoted})")
+        .option("replaceWhere", any_of("sidecar_id", wanted))
         .saveAsTable(names.table("ledger"))
     )
 

@@ -6,6 +6,7 @@ are only ever added: an older table gets the missing ones, a newer one than ours
 
 import hashlib
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,17 @@ def _bring_up(spark: SparkSession, table: str, name: str) -> None:
         spark.sql(
             f"ALTER TABLE {table} SET TBLPROPERTIES ('{VERSION_PROPERTY}' = '{SCHEMA_VERSION}')"
         )
+
+
+def any_of(column: str, values: Iterable[str]) -> str:
+    """The SQL that holds for the rows with one of these texts in the column.
+
+    >>> any_of("run_id", ["a", "b"])
+    "`run_id` IN ('a', 'b')"
+    """
+    escaped = (value.replace("\\", "\\\\").replace("'", "\\'") for value in values)
+    quoted = ", ".join(f"'{value}'" for value in escaped)
+    return f"`{column}` IN ({quoted})"
 
 
 def _first_line(error: Exception) -> str:

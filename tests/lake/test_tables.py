@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from meshml_dbx.errors import LakeError
-from meshml_dbx.lake.tables import TABLES, VERSION_PROPERTY, TableNames, open_lake
+from meshml_dbx.lake.tables import TABLES, VERSION_PROPERTY, TableNames, any_of, open_lake
 from meshml_dbx.traffic.call import Attempt, Call, Connection, Edge
 from meshml_dbx.traffic.ownership import Run
 
@@ -84,3 +84,11 @@ def test_a_foreign_folder_is_refused(spark: SparkSession, tmp_path: Path) -> Non
     (tmp_path / "lake").write_text("a file")
     with pytest.raises(LakeError, match="cannot be opened"):
         open_lake(spark, TableNames.of(tmp_path / "lake"))
+
+
+def test_any_of_takes_texts_as_they_are(spark: SparkSession) -> None:
+    """Quotes and backslashes in a name neither end the text nor change it."""
+    names = ["plain", "it's", "back\\slash", "'", "other"]
+    rows = spark.createDataFrame([(name,) for name in names], "name STRING")
+    found = rows.where(any_of("name", names[:-1])).collect()
+    assert [row["name"] for row in found] == names[:-1]
