@@ -140,6 +140,7 @@ class Session:
         folder, logs = self.settings.folder, self.settings.logs
         list_sidecars(logs)
         spark, names = self._lake()
+        prepare_state(self.settings.state)
         # Only now: the module needs pyspark, whose absence the line above explains.
         from meshml_dbx.lake.ingest import ingest
 
@@ -341,7 +342,6 @@ class Session:
         if self._opened is None:
             self.say("starting Spark")
         spark = connect.spark_session(self.settings)
-        prepare_state(self.settings.state)
         if self._opened is None or self._opened[0] is not spark:
             names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
             self._opened = spark, names

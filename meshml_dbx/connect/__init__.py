@@ -8,12 +8,8 @@ MLflow's client.
 
 from typing import TYPE_CHECKING
 
-from meshml_dbx.connect.paged_store import RUNS_OF_A_SERVER
-from meshml_dbx.connect.sqlite_store import RUNS_OF_A_FILE
 from meshml_dbx.connect.store import RunQuery, mask
 from meshml_dbx.connect.tracking import (
-    PAGE_ARTIFACT,
-    RUNS_FILE,
     active_run_id,
     attach_page,
     find_run,
@@ -26,10 +22,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession as SparkSession  # session names it too
 
 __all__ = [
-    "PAGE_ARTIFACT",
-    "RUNS_FILE",
-    "RUNS_OF_A_FILE",
-    "RUNS_OF_A_SERVER",
     "RunQuery",
     "active_run_id",
     "attach_page",

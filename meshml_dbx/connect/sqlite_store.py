@@ -1,12 +1,10 @@
 """MLflow's runs out of its sqlite file, by the standard library: importing MLflow takes seconds.
 
-Goes in: a ``sqlite:`` address. Comes out: ``Run`` values, or None for a file of another MLflow,
-which its own client may know.
+Goes in: a ``sqlite:`` address. Comes out: ``Run`` values, or None where MLflow's client must read.
 """
 
 import re
 import sqlite3
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -46,14 +44,14 @@ _NEWEST = """
   ORDER BY r.start_time DESC, r.run_uuid DESC LIMIT :limit
 """
 
-TAGS_QUERY = f"""
+_TAGS_OF = f"""
   SELECT run_uuid, key, value FROM tags WHERE key IN {TAGS!r}
   AND run_uuid IN (SELECT run_id FROM ({_NEWEST}))
 """  # noqa: S608  # made of constants of this file
 
 
-def read_sqlite(uri: str, query: RunQuery) -> Iterable[Run] | None:
-    """The runs of an MLflow sqlite file.
+def read_sqlite(uri: str, query: RunQuery) -> list[Run] | None:
+    """The runs of an MLflow sqlite file, None when its tables are not those of today's MLflow.
 
     Raises:
         TrackingError: the file is missing, cannot be read, or is no MLflow store.
@@ -100,7 +98,7 @@ def _select(store: sqlite3.Connection, query: RunQuery) -> list[Run]:
         "limit": query.limit or RUNS_OF_A_FILE,
     }
     tags: dict[str, dict[str, str]] = {}
-    for run_id, key, value in store.execute(TAGS_QUERY, values):
+    for run_id, key, value in store.execute(_TAGS_OF, values):
         tags.setdefault(run_id, {})[key] = value
     store.row_factory = sqlite3.Row
     rows = [dict(row) for row in store.execute(_NEWEST, values)]

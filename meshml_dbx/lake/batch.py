@@ -247,7 +247,7 @@ def _write_seen(
     if told.get("tunnels"):
         tunnels = parsed.where(F.col("good") & (F.col("method") == "CONNECT"))
         _append(batch, _columns_of(tunnels, "tunnels"), "tunnels", f"{kind.name}{part}")
-    if kind.record == "call":
+    if "first" in told:
         told["hours"] = _hours(parsed, told.pop("first"), told.pop("last"))
     return told
 
@@ -282,12 +282,10 @@ def _seen(kind: Kind) -> dict[str, Column]:
     """What to measure of a kind's good rows: the time that they touch, and tunnels among them."""
     good = F.col("good")
     if kind.record == "call":
+        tunnels = {"tunnels": F.count_if(good & (F.col("method") == "CONNECT"))}
         moment = F.when(good, F.unix_micros("start_time"))
-        return {
-            "tunnels": F.count_if(good & (F.col("method") == "CONNECT")),
-            "first": F.min(moment),
-            "last": F.max(moment),
-        }
+        ends = {"first": F.min(moment), "last": F.max(moment)}
+        return {**tunnels, **(ends if kind.name == "ended" else {})}
     if kind.name == "stages":
         stage_id = F.col("stage_id")
         return {
@@ -308,7 +306,7 @@ def _write_bad(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, An
     """Quarantine what no table takes; only files that have such lines are read for it."""
     bad = {name: seen["bad_paths"] for name, seen in told.items() if seen["bad_paths"]}
     paths = {url for urls in bad.values() for url in _local(batch, urls)}
-    paths |= {f"{batch.root}/{row['file']}" for row in book if row[UNKNOWN]}
+    paths |= set(_paths(batch, book, UNKNOWN))
     if not paths:
         return 0
     placed = place_lines(batch.spark, sorted(paths))

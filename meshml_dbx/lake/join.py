@@ -5,6 +5,7 @@ the same calls with their run and stage. Segments of one key never overlap, and 
 borders of equal bins, so that the join is by key and bin and grows with its input, no faster.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.read_runs import stored_runs
-from meshml_dbx.lake.spans import LAST_MOMENT, Span
+from meshml_dbx.lake.spans import HOUR_US, LAST_MOMENT, Span
 from meshml_dbx.lake.stages import read_stages
 from meshml_dbx.lake.tables import TABLES, TableNames
 from meshml_dbx.traffic.ownership import (
@@ -170,13 +171,24 @@ def refresh_calls_by_run(
 def spans_with_calls(
     spark: SparkSession, names: TableNames, spans: Iterable[Span]
 ) -> tuple[Span, ...]:
-    """Those of the spans in which any call began."""
+    """Those of the spans, in order, that touch an hour in which any call began.
+
+    One look at the hours serves all spans: a store that is new to the lake may have thousands.
+    """
     wanted = tuple(spans)
     if not wanted:
         return ()
-    held = [F.max(F.expr(span.condition("start_time"))) for span in wanted]
-    row = spark.table(names.table("calls")).agg(*held).first()
-    return tuple(span for span, is_held in zip(wanted, row or (), strict=False) if is_held)
+    around = Span(start=wanted[0].start, end=wanted[-1].end)
+    calls = spark.table(names.table("calls")).where(around.condition("start_time"))
+    hour = F.expr(f"unix_micros(start_time) div {HOUR_US}").alias("hour")
+    hours = sorted(row["hour"] for row in calls.select(hour).distinct().collect())
+    return tuple(span for span in wanted if _touches(span, hours))
+
+
+def _touches(span: Span, hours: Sequence[int]) -> bool:
+    """Whether one of these hours, in order, has a moment of the span."""
+    first = bisect_left(hours, span.start // HOUR_US)
+    return first < len(hours) and hours[first] * HOUR_US < span.end
 
 
 def _refresh(spark: SparkSession, names: TableNames, span: Span, fresher: dict[str, Run]) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from meshml_dbx.lake.join import Piece, cut_pieces
+from meshml_dbx.lake.join import Piece, cut_pieces, spans_with_calls
 from meshml_dbx.lake.runs import store_runs
-from meshml_dbx.lake.spans import Span
+from meshml_dbx.lake.spans import HOUR_US, LAST_MOMENT, Span
 from meshml_dbx.traffic.ownership import Run, Segment, process_segments, window_segments
 from tests.lake.conftest import Lab
 from tests.lake.writing import NOON, SECOND
@@ -177,3 +177,20 @@ def test_pieces_stay_few() -> None:
         bins.setdefault((row[0], row[1]), []).append(row)
     assert len(pieces.rows) < 4 * len(spans)
     assert max(map(len, bins.values())) < 10
+
+
+def test_only_spans_with_calls_are_joined_again(lab: Lab) -> None:
+    """Of many runs' times, those count that touch an hour with calls, open ends included."""
+    writer = lab.writer()
+    writer.call(NOON + SECOND)
+    writer.close()
+    lab.ingest()
+    before, during, after, still = (
+        Span(start=NOON - HOUR_US, end=NOON),
+        Span(start=NOON + 2 * SECOND, end=NOON + 3 * SECOND),
+        Span(start=NOON + HOUR_US, end=NOON + 2 * HOUR_US),
+        Span(start=NOON + HOUR_US // 2, end=LAST_MOMENT),
+    )
+    assert spans_with_calls(lab.spark, lab.names, [before, during, after]) == (during,)
+    assert spans_with_calls(lab.spark, lab.names, [before, still]) == (still,)
+    assert spans_with_calls(lab.spark, lab.names, []) == ()
