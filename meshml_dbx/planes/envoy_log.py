@@ -36,7 +36,7 @@ def access_log(
     constants = _constants(mesh, member, wiring, observer)
     form = {RECORD_KEY: record}
     for field in _TABLES[record]:
-        value = field.operator or constants[field.column]
+        value = field.operator or constants.get(field.column)
         if value is not None:
             form[field.json_key()] = value
     logger = extension(

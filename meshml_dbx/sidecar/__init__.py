@@ -4,9 +4,10 @@ In go rendered configuration files, literals and a command; out come an exit sta
 folder whose closed files never change. This room knows nothing of meshes: it is handed texts.
 """
 
+from meshml_dbx.logs.files import ClosedFile
+from meshml_dbx.logs.run_folder import new_sidecar_id
 from meshml_dbx.sidecar.binary import EnvoyBinary, find_envoy
-from meshml_dbx.sidecar.closing import ClosedFile
-from meshml_dbx.sidecar.plan import CloseLimits, Outcome, SidecarPlan, new_sidecar_id
+from meshml_dbx.sidecar.plan import CloseLimits, Outcome, SidecarPlan
 from meshml_dbx.sidecar.ports import free_port, require_free
 from meshml_dbx.sidecar.registry import (
     Adoption,

@@ -3,7 +3,6 @@
 In go the literals of one member, its rendered files and the command; out comes an ``Outcome``.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -64,8 +63,3 @@ class Outcome:
     exit_status: int
     requests_total: int | None
     trouble: tuple[str, ...] = ()
-
-
-def new_sidecar_id(member: str) -> str:
-    """A name for one sidecar's life: its member's name and eight random hexadecimal digits."""
-    return f"{member}-{secrets.token_hex(4)}"

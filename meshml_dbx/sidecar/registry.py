@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meshml_dbx.errors import EnvoyError
+from meshml_dbx.logs.files import ClosedFile, close_own_files, files_in_order, live_files
+from meshml_dbx.logs.lines import record_line
+from meshml_dbx.logs.locks import is_held, try_lock
+from meshml_dbx.logs.run_folder import CLOSE_TAKEN, read_facts, run_folders, sweep_abandoned
 from meshml_dbx.sidecar.admin import Admin
-from meshml_dbx.sidecar.closing import ClosedFile, close_files, files_in_order, live_files
-from meshml_dbx.sidecar.locks import is_held, try_lock
-from meshml_dbx.sidecar.run_folder import CLOSE_TAKEN, read_facts, run_folders, sweep_abandoned
-from meshml_dbx.sidecar.sampling import record_line
 from meshml_dbx.sidecar.unfinished import close_unfinished
 from meshml_dbx.traffic.log_folder import (
     CLOSE_REQUEST,
@@ -154,7 +154,7 @@ def _adopt_logs(logs: SidecarLogs, facts: dict[str, object], now: datetime) -> A
         return None
     try:
         unfinished = close_unfinished(logs, now=now, end=_end_line(logs, facts))
-        files = close_files(logs, now=now)
+        files = close_own_files(logs, now=now)
         return Adoption(sidecar_id=logs.sidecar_id, files=files, unfinished=unfinished)
     finally:
         os.close(lock)

@@ -1,14 +1,9 @@
-"""What the proxy has counted so far, and the lines that the supervisor writes beside its log.
+"""What the proxy has counted so far: in goes Envoy's admin interface, out come ``Counters``."""
 
-In goes Envoy's admin interface; out come ``Counters`` and encoded records.
-"""
-
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshml_dbx.sidecar.admin import Admin
-from meshml_dbx.traffic.access_log import RECORD_KEY, TYPE_KEY, time_text
 
 _PATTERN = (
     r"^http\..*\.downstream_rq_(total|active)$"
@@ -82,14 +77,3 @@ def sum_counters(stats: Mapping[str, int]) -> Counters:
         write_completed=total("filesystem.write_completed"),
         write_failed=total("filesystem.write_failed", "filesystem.reopen_failed"),
     )
-
-
-def record_line(record: str, kind: str, *, seconds: float, values: Mapping[str, object]) -> bytes:
-    """One line of ours: its record and type first, then the time, then its fields.
-
-    >>> record_line("program", "end", seconds=0.5, values={"exit_code": 0})
-    b'{"_record":"program","_type":"end","time":"1970-01-01T00:00:00.500000Z","exit_code":0}\\n'
-    """
-    stamp = time_text(round(seconds * 1_000_000))
-    line = {RECORD_KEY: record, TYPE_KEY: kind, "time": stamp, **values}
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"

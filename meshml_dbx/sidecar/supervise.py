@@ -23,15 +23,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meshml_dbx.errors import EnvoyError
+from meshml_dbx.logs.files import live_files
+from meshml_dbx.logs.lines import record_line
+from meshml_dbx.logs.run_folder import CLOSE_TAKEN, RunFolder, open_run_folder
 from meshml_dbx.sidecar.admin import Admin
 from meshml_dbx.sidecar.binary import EnvoyBinary
-from meshml_dbx.sidecar.closing import await_flush, close_files, live_files
+from meshml_dbx.sidecar.closing import await_flush, close_files
 from meshml_dbx.sidecar.plan import Outcome, SidecarPlan
 from meshml_dbx.sidecar.ports import require_free
 from meshml_dbx.sidecar.process import FLUSH_MS, EnvoyProcess, start_envoy
 from meshml_dbx.sidecar.program import Ended, Program, require_program, start_program
-from meshml_dbx.sidecar.run_folder import CLOSE_TAKEN, RunFolder, open_run_folder
-from meshml_dbx.sidecar.sampling import Counters, count_connections, read_counters, record_line
+from meshml_dbx.sidecar.sampling import Counters, count_connections, read_counters
 from meshml_dbx.sidecar.signals import ENDING, Signals, came_from_terminal
 from meshml_dbx.sidecar.unfinished import close_unfinished
 from meshml_dbx.traffic.log_folder import CLOSE_REQUEST, CLOSING_PREFIX, SidecarLogs, StateFolder

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from meshml_dbx.sidecar.closing import add_closed, files_in_order
+from meshml_dbx.logs.files import add_closed, files_in_order
 from meshml_dbx.traffic.access_log import (
     END_TYPE,
     PERIODIC_TYPE,

@@ -37,7 +37,8 @@ type_ = Literal["text", "number", "time"]
 class Field:
     """One field of a record, from Envoy to Delta.
 
-    ``operator`` is None for what the sidecar writes as a literal into each line.
+    ``operator`` is None for what the sidecar writes as a literal into each line, and for what only
+    an in-process recorder knows.
 
     >>> [f.unit for f in FIELDS if f.column == "first_byte_us"]
     ['us']
@@ -92,6 +93,18 @@ START_TIME = Field(
     unit="UTC us",
 )
 TYPE = Field(column="type", key=TYPE_KEY, operator="%ACCESS_LOG_TYPE%")
+
+CLIENT_FIELDS = (
+    Field(column="thread", on_attempt=False),
+    Field(column="resource", kind="number", on_attempt=False),
+    Field(column="spark_stage", kind="number", on_attempt=False),
+    Field(column="spark_partition", kind="number", on_attempt=False),
+    Field(column="spark_attempt", kind="number", on_attempt=False),
+)
+"""What only the calling process itself knows (observer ``client``); no proxy writes these.
+
+``resource`` tells calls for the same thing from others without telling the thing: a hash, with a
+key that the process forgets at its end, of method, address and query. 0 is never one."""
 
 FIELDS: tuple[Field, ...] = (
     TYPE,
@@ -150,6 +163,7 @@ FIELDS: tuple[Field, ...] = (
     Field(column="run_id", operator=f"%REQ({RUN_ID_HEADER.upper()})%"),
     Field(column="stage", operator=f"%REQ({STAGE_HEADER.upper()})%"),
     Field(column="trace_parent", operator="%REQ(TRACEPARENT)%"),
+    *CLIENT_FIELDS,
 )
 """Call records (``_record`` = call); those with ``on_attempt`` make the attempt records too."""
 

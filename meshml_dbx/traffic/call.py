@@ -69,6 +69,11 @@ class Call:
     run_id: str | None = None
     stage: str | None = None
     trace_parent: str | None = None
+    thread: str | None = None
+    resource: int | None = None
+    spark_stage: int | None = None
+    spark_partition: int | None = None
+    spark_attempt: int | None = None
 
     @property
     def retries(self) -> int:

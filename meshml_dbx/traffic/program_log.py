@@ -41,6 +41,7 @@ SAMPLE_FIELDS: tuple[Field, ...] = (
     Field(column="write_failed", kind="number"),
     Field(column="log_bytes", kind="number", unit="B"),
     Field(column="cpu_us", kind="number", unit="us"),
+    Field(column="dropped", kind="number"),  # calls whose end an in-process recorder could not keep
 )
 
 PROGRAM_FIELDS: tuple[Field, ...] = (

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from meshml_dbx.logs.files import files_in_order, live_files, next_number
 from meshml_dbx.sidecar import request_close
 from meshml_dbx.sidecar.admin import Admin
-from meshml_dbx.sidecar.closing import close_files, files_in_order, live_files, next_number
+from meshml_dbx.sidecar.closing import close_files
 from meshml_dbx.sidecar.sampling import read_counters
 from meshml_dbx.traffic.log_folder import SidecarLogs, StateFolder
 from tests.sidecar.sidecar_lab import (

@@ -7,6 +7,7 @@ is just starting for a dead one.
 
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshml_dbx.errors import LogFolderError
-from meshml_dbx.sidecar.locks import is_held, try_lock
+from meshml_dbx.logs.locks import is_held, try_lock
 from meshml_dbx.traffic.log_folder import SIDECAR_FACTS, SIDECAR_LOCK, SidecarLogs
 
 CLOSE_TAKEN = "close.taken"
@@ -45,6 +46,11 @@ class RunFolder:
     def write_facts(self, facts: Mapping[str, object]) -> None:
         """Say who lives here, for those who list and adopt sidecars; never a secret."""
         self.write({SIDECAR_FACTS: json.dumps(facts, indent=1)})
+
+
+def new_sidecar_id(member: str) -> str:
+    """A name for one writer's life: its member's name and eight random hexadecimal digits."""
+    return f"{member}-{secrets.token_hex(4)}"
 
 
 @contextmanager

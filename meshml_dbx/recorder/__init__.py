@@ -1,0 +1,1 @@
+"""What this process calls, written by itself."""
