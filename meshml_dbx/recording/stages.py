@@ -8,23 +8,23 @@ trouble of ours ever reaches the program: it is logged once, and the program goe
 import json
 import logging
 import os
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshml_dbx.traffic.access_log import RECORD_KEY, TYPE_KEY, time_text
 from meshml_dbx.traffic.context import (
     CLIENT_VARIABLE,
+    CURRENT_STAGE,
     LOGS_VARIABLE,
     PROCESS_VARIABLE,
     SIDECAR_VARIABLE,
     CallContext,
+    active_run_id,
 )
 from meshml_dbx.traffic.log_folder import LIVE_LOCK, SidecarLogs
 
@@ -34,7 +34,6 @@ LOCK_TIMEOUT_S = 5.0
 _LOCK_POLL_S = 0.005
 _logger = logging.getLogger(__name__)
 _warned = threading.Event()
-_current: ContextVar[str | None] = ContextVar("meshml_stage", default=None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,14 +63,14 @@ def stage(name: str) -> Iterator[StagePart]:
     ...     part.sent = 112
     """
     part = StagePart(name=name)
-    before = _current.get()
-    _current.set(name)
+    before = CURRENT_STAGE.get()
+    CURRENT_STAGE.set(name)
     stage_id, pid = uuid.uuid4().hex, os.getpid()
     _write_safely("begin", stage_id, part)
     try:
         yield part
     finally:
-        _current.set(before)
+        CURRENT_STAGE.set(before)
         # A child that was forked inside ends a stage that is not its own.
         if os.getpid() == pid:
             _write_safely("end", stage_id, part)
@@ -87,7 +86,9 @@ def headers() -> dict[str, str]:
     {'x-meshml-stage': 'scoring'}
     """
     client = os.environ.get(CLIENT_VARIABLE)
-    return CallContext(run_id=_active_run_id(), stage=_current.get(), client=client).to_headers()
+    return CallContext(
+        run_id=active_run_id(), stage=CURRENT_STAGE.get(), client=client
+    ).to_headers()
 
 
 def _write_safely(kind: str, stage_id: str, part: StagePart) -> None:
@@ -113,7 +114,7 @@ def _write(environ: Mapping[str, str], kind: str, stage_id: str, part: StagePart
         "stage": part.name,
         "process_id": environ[PROCESS_VARIABLE],
         "sidecar_id": sidecar_id,
-        "run_id": _active_run_id(),
+        "run_id": active_run_id(),
         "thread": threading.current_thread().name,
         "sent": None if part.sent is None else int(part.sent),  # it may be a NumPy number
     }
@@ -155,16 +156,3 @@ def _take_lock(descriptor: int, path: Path) -> None:
             time.sleep(_LOCK_POLL_S)
         else:
             return
-
-
-def _active_run_id() -> str | None:
-    """The active MLflow run, if the program uses MLflow; MLflow is never imported for it."""
-    mlflow = sys.modules.get("mlflow")
-    active_run = getattr(mlflow, "active_run", None)
-    if active_run is None:
-        return None
-    try:
-        run = active_run()
-        return str(run.info.run_id) if run else None
-    except Exception:  # a half-imported or foreign MLflow: the join by time still holds
-        return None

@@ -4,7 +4,9 @@ Goes in: what the program knows. Comes out: headers that the caller's proxy logs
 called node, and that never leave the mesh. The names are written here and nowhere else.
 """
 
+import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -20,6 +22,10 @@ PROCESS_VARIABLE = "MESHML_PROCESS_ID"
 CLIENT_VARIABLE = "MESHML_CLIENT"
 LOGS_VARIABLE = "MESHML_LOGS"
 SIDECAR_VARIABLE = "MESHML_SIDECAR_ID"
+RECORD_VARIABLE = "MESHML_RECORD"
+"""Set where a process records its calls itself, and has those it starts do so too."""
+
+CURRENT_STAGE: ContextVar[str | None] = ContextVar("meshml_stage", default=None)
 
 _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) != "%")
 
@@ -60,3 +66,18 @@ class CallContext:
 
 def _unquoted(value: str | None) -> str | None:
     return None if value is None else unquote(value)
+
+
+def active_run_id() -> str | None:
+    """The MLflow run that is active in this thread, if the program uses MLflow at all.
+
+    MLflow is never imported for it: that takes seconds.
+    """
+    active_run = getattr(sys.modules.get("mlflow"), "active_run", None)
+    if active_run is None:
+        return None
+    try:
+        run = active_run()
+        return str(run.info.run_id) if run else None
+    except Exception:  # a half-imported or foreign MLflow: the join by time still holds
+        return None
