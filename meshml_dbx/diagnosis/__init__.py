@@ -4,7 +4,7 @@ Goes in: the ``Evidence`` of a run, wherever it was read. Comes out: a ``Diagnos
 """
 
 from meshml_dbx.diagnosis.diagnose import diagnose
-from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, json_text
+from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, Habit, json_text
 from meshml_dbx.diagnosis.text import CAUSES, EVIDENCE_HEADINGS, answer_text, evidence_rows
 from meshml_dbx.diagnosis.waits import calls_in_flight
 
@@ -13,6 +13,7 @@ __all__ = [
     "EVIDENCE_HEADINGS",
     "Culprit",
     "Diagnosis",
+    "Habit",
     "answer_text",
     "calls_in_flight",
     "diagnose",

@@ -60,7 +60,6 @@ def profile_of(table: CallTable, rows: Ints, answered: Ints) -> Profile:
     durations = table.duration[answered]
     first = table.numbers["first_byte_us"][answered]
     first = first[first >= 0]
-    attempts = np.maximum(table.numbers["attempts"][rows], 1)
     count = max(len(rows), 1)
     return Profile(
         answered=len(answered),
@@ -69,7 +68,7 @@ def profile_of(table: CallTable, rows: Ints, answered: Ints) -> Profile:
         mean_us=int(durations.mean()) if len(answered) else 0,
         first_byte_p50_us=quantile(first, 0.5),
         first_byte_p95_us=quantile(first, 0.95),
-        retries_per_call=float((attempts - 1).sum()) / count,
+        retries_per_call=float(table.retries[rows].sum()) / count,
         error_share=float((~table.open[rows]).sum() - len(answered)) / count,
     )
 

@@ -4,13 +4,17 @@ Reading rules of the access log (Envoy 1.40): connect and TLS times are the conn
 on each call that reuses it, so they count on the first call of a connection only; after a retry
 the upstream times are the last attempt's, and what lies before it began is earlier attempts and
 back-off; a call that got no first byte waited for it until it ended.
+
+What the calling process recorded itself (observer ``client``) has connect and TLS times on the call
+that opened the connection only, and may not know when a request was sent: there a call
+without an answer was sent unless it found no connection.
 """
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from meshml_dbx.diagnosis.table import Bools, CallTable, Ints
+from meshml_dbx.diagnosis.table import WAITING_OBSERVERS, Bools, CallTable, Ints
 from meshml_dbx.traffic.call import Attempt
 
 PARTS: dict[str, str] = {
@@ -21,10 +25,11 @@ PARTS: dict[str, str] = {
     "send": "sending the request",
     "first_byte": "time to first byte",
     "transfer": "transfer of the answer",
-    "other": "the proxy and the program's own reading",
+    "other": "the proxy or library, and the program's own reading",
 }
 """The parts of a call in the order in which they claim its time, and what each is called."""
 
+_UNCONNECTED = ("UF", "DF", "UO")
 _POOL_TICK_US = 1000  # Envoy counts the pool's time in whole milliseconds, rounded down
 
 
@@ -33,20 +38,26 @@ def break_down(table: CallTable, attempts: Iterable[Attempt] = ()) -> dict[str, 
     fresh = _opened_connection(table)
     connect = np.where(fresh, _known(table, "connect_us"), 0)
     tls = np.where(fresh, _known(table, "tls_us"), 0)
-    ready = _known(table, "pool_ready_ms") * 1000
-    sent = (table.numbers["to_upstream_us"] >= 0) | (table.open & _has_host(table))
+    sent = _sent(table)
+    starved = ~sent & table.by_client & table.flagged("UO")
+    unsent = ~sent & ~starved & table.flagged("UF", "DF")
+    shaken = unsent & table.by_client & (connect > 0)  # connected, then no TLS: the rest is its
     claims = {
         "earlier_attempts": _earlier(table, last_attempts(attempts)),
-        "connect": np.where(table.flagged("UF") & ~sent, table.duration, connect),
-        "tls": tls,
-        "pool_wait": np.maximum(ready - connect - tls, 0),
+        "connect": np.where(unsent & ~shaken, table.duration, connect),
+        "tls": np.where(shaken, table.duration, tls),
+        "pool_wait": np.where(
+            starved,
+            table.duration,
+            np.maximum(_known(table, "pool_ready_ms") * 1000 - connect - tls, 0),
+        ),
         "send": _known(table, "send_us"),
         "first_byte": np.where(
             sent & (table.numbers["first_byte_us"] < 0),
             np.maximum(table.duration - _known(table, "to_upstream_us"), 0),
             _known(table, "first_byte_us"),
         ),
-        "transfer": _known(table, "receive_us"),
+        "transfer": np.where(_cut_in_transfer(table), table.duration, _known(table, "receive_us")),
     }
     return _claimed(claims, table.duration)
 
@@ -55,7 +66,7 @@ def last_attempts(attempts: Iterable[Attempt]) -> dict[tuple[str, str, int], lis
     """When each attempt began, by sidecar, request id and the attempt's number."""
     begun: dict[tuple[str, str, int], list[int]] = {}
     for one in attempts:
-        if one.observer == "egress" and one.request_id and one.attempt:
+        if one.observer in WAITING_OBSERVERS and one.request_id and one.attempt:
             key = (one.sidecar_id, one.request_id, one.attempt)
             begun.setdefault(key, []).append(one.start_time)
     return begun
@@ -75,12 +86,25 @@ def _known(table: CallTable, name: str) -> Ints:
     return np.maximum(table.numbers[name], 0)
 
 
-def _has_host(table: CallTable) -> Bools:
-    return table.codes["upstream_host"] >= 0
+def _sent(table: CallTable) -> Bools:
+    """The calls that are known to have reached the upstream."""
+    has_host = table.codes["upstream_host"] >= 0
+    own = table.by_client & ~table.open & (table.numbers["code"] <= 0)
+    own &= ~table.flagged(*_UNCONNECTED)
+    return np.asarray((table.numbers["to_upstream_us"] >= 0) | (table.open & has_host) | own)
+
+
+def _cut_in_transfer(table: CallTable) -> Bools:
+    """The calls whose answer had begun and has no end: all that is left of them was transfer."""
+    begun = (table.numbers["first_byte_us"] >= 0) & (table.numbers["receive_us"] < 0)
+    return np.asarray(begun & table.by_client & (table.failed | table.open))
 
 
 def _opened_connection(table: CallTable) -> Bools:
-    """The calls for which their upstream connection was opened."""
+    """The calls for which their upstream connection was opened.
+
+    A process that records itself tells a connection's times on no other call.
+    """
     number = table.numbers["upstream_connection_id"]
     rows = np.flatnonzero(number > 0)
     rows = rows[np.argsort(table.numbers["start_time"][rows], kind="stable")]
@@ -91,13 +115,15 @@ def _opened_connection(table: CallTable) -> Bools:
     ready = table.numbers["pool_ready_ms"]
     handshake = _known(table, "connect_us") + _known(table, "tls_us")
     # Opened before the run began, it was ready sooner than its handshake took.
-    return fresh & ((ready < 0) | (handshake <= ready * 1000 + _POOL_TICK_US))
+    return table.by_client | (fresh & ((ready < 0) | (handshake <= ready * 1000 + _POOL_TICK_US)))
 
 
 def _earlier(table: CallTable, begun: Mapping[tuple[str, str, int], list[int]]) -> Ints:
     """The time before the last attempt began, of calls that were tried more than once."""
     attempts, sent = table.numbers["attempts"], table.numbers["to_upstream_us"]
-    until = np.where(sent >= 0, sent, table.duration) - _known(table, "pool_ready_ms") * 1000
+    answer = _known(table, "send_us") + _known(table, "first_byte_us") + _known(table, "receive_us")
+    until = np.where(sent >= 0, sent, table.duration - answer)
+    until = until - _known(table, "pool_ready_ms") * 1000
     earlier = np.where(attempts > 1, np.maximum(until, 0), 0)
     if not begun:
         return earlier

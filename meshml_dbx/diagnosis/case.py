@@ -14,8 +14,17 @@ from meshml_dbx.diagnosis.breakdown import break_down
 from meshml_dbx.diagnosis.groups import Distinct, Fold, Groups, Place, distinct_places, group_calls
 from meshml_dbx.diagnosis.identity import Refusals, match_refusals
 from meshml_dbx.diagnosis.policies import Declared
-from meshml_dbx.diagnosis.table import Bools, CallTable, Ints, last_seen, run_span, table_of
-from meshml_dbx.diagnosis.waits import Waits, split_waits
+from meshml_dbx.diagnosis.table import (
+    Bools,
+    CallTable,
+    Ints,
+    last_seen,
+    run_span,
+    seen_by_client,
+    table_of,
+)
+from meshml_dbx.diagnosis.tries import tried_before
+from meshml_dbx.diagnosis.waits import IdleClock, Waits, split_waits
 from meshml_dbx.traffic.evidence import Evidence, RunCalls
 
 MATTERS_SHARE = 0.05
@@ -36,7 +45,8 @@ class Marks:
 
     ``failed``: it ended without an answer, with a 5xx or without a route. ``answered``: its
     duration says how fast the upstream is, also when the caller gave up. ``timed_out``: a time
-    limit of the mesh ended it; ``cut_by_listener``: the called node's.
+    limit ended it; ``cut_by_listener``: the called node's. ``tried_again``: it failed, and a layer
+    above the recorded library made another call for the same.
     """
 
     failed: Bools
@@ -45,6 +55,7 @@ class Marks:
     unrouted: Bools
     timed_out: Bools
     cut_by_listener: Bools
+    tried_again: Bools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +66,7 @@ class Case:
     span: tuple[int, int]
     table: CallTable
     waits: Waits
+    idle: IdleClock
     parts: Mapping[str, Ints]
     groups: Groups
     own: Mapping[Place, Profile]
@@ -80,6 +92,25 @@ class Case:
     def broke_off(self) -> bool:
         """Whether the run ended in failure."""
         return self.evidence.run.status in {"FAILED", "KILLED"}
+
+    @property
+    def seen_by_client(self) -> bool:
+        """Whether no proxy saw any of the calls."""
+        return seen_by_client(self.evidence)
+
+    @property
+    def idle_us(self) -> int:
+        """The time in which no call was in flight and the program did not use its CPU."""
+        cpu = round((self.evidence.cpu_s or 0.0) * 1e6)
+        return max(self.duration_us - self.waits.total_us - cpu, 0)
+
+    def stages(self, rows: Ints) -> tuple[str, ...]:
+        """The stages that some calls were made in, those with the longest wait first."""
+        names, codes = self.table.names["stage"], self.table.codes["stage"][rows]
+        waits = np.zeros(len(names) + 1, dtype=np.int64)
+        np.add.at(waits, codes, self.waits.parts_us[rows])
+        present = set(np.unique(codes).tolist()) - {-1}
+        return tuple(names[code] for code in sorted(present, key=lambda code: (-waits[code], code)))
 
     def version(self, rows: Ints) -> str | None:
         """The mesh version by which some calls were routed."""
@@ -121,14 +152,16 @@ def lay_out(
     """The case of a run, compared with the profiles of other runs."""
     evidence, span, table = run.evidence, run.span, run.table
     groups = group_calls(run.distinct, folds)
-    waits = split_waits(table.start, table.end)
+    waits, idle = split_waits(table.start, table.end), IdleClock.of(table.start, table.end)
     own = profiles_of(table, groups)
     found = references(own, past, name)
+    before = tried_before(table)
     return Case(
         evidence=evidence,
         span=span,
         table=table,
         waits=waits,
+        idle=idle,
         parts=break_down(table, evidence.attempts),
         groups=groups,
         own=own,
@@ -136,13 +169,15 @@ def lay_out(
         common=_common_slowdown(own, found),
         refusals=match_refusals(table, evidence.connections),
         declared=Declared(documents=evidence.mesh_documents),
-        marks=_marks(table),
-        pauses=_idle_only(_pauses(table, groups), span, waits, evidence.cpu_s),
+        marks=_marks(table, before),
+        pauses=_idle_only(_pauses(table, groups, before, idle), span, waits, evidence.cpu_s),
         target_waits=_target_waits(groups, waits),
     )
 
 
-def _marks(table: CallTable) -> Marks:
+def _marks(table: CallTable, before: Ints) -> Marks:
+    tried_again = np.zeros(len(table), dtype=np.bool_)
+    tried_again[before[before >= 0]] = True
     listener = table.flagged(*_TIMEOUT_FLAGS, column="origin_flags")
     return Marks(
         failed=table.failed,
@@ -151,6 +186,7 @@ def _marks(table: CallTable) -> Marks:
         unrouted=table.unrouted,
         timed_out=table.flagged(*_TIMEOUT_FLAGS) | listener,
         cut_by_listener=listener,
+        tried_again=tried_again,
     )
 
 
@@ -189,24 +225,36 @@ def _middle_of_others(
     return min(max(middle, 1.0), MOST_COMMON_SLOWDOWN)
 
 
-def _pauses(table: CallTable, groups: Groups) -> Ints:
+def _pauses(table: CallTable, groups: Groups, before: Ints, idle: IdleClock) -> Ints:
     """The time after each failed call in which nothing was in flight, before it was tried again.
 
     A program that sleeps between its own tries does not wait on the mesh; the failure still costs
-    that time.
+    that time. Pauses of several failures at the same time are split among them.
     """
+    until = _tried_again_at(table, groups, before)
+    rows = np.flatnonzero(until > table.end)
     pauses = np.zeros(len(table), dtype=np.int64)
+    pauses[rows] = split_waits(idle.at(table.end[rows]), idle.at(until[rows])).parts_us
+    return pauses
+
+
+def _tried_again_at(table: CallTable, groups: Groups, before: Ints) -> Ints:
+    """When what failed was tried again: by the recorder's word, else by the next call of its kind.
+
+    The end of a call that was not tried again is its own.
+    """
+    until = table.end.copy()
     order = np.argsort(table.start, kind="stable")
     tried: dict[tuple[str, str], int] = {}
     for place in groups.places:
         tried.setdefault((place.service, place.pattern), len(tried))
     thing = np.array([tried[one.service, one.pattern] for one in groups.places], dtype=np.int64)
     what = thing[groups.row_group[order]] if len(order) else order
-    reached = np.maximum.accumulate(table.end[order]) if len(order) else order
-    gaps = np.maximum(table.start[order][1:] - reached[:-1], 0)
     again = (what[1:] == what[:-1]) & table.failed[order][:-1]
-    pauses[order[:-1]] = np.where(again, gaps, 0)
-    return pauses
+    until[order[:-1][again]] = table.start[order][1:][again]
+    later = order[before[order] >= 0][::-1]  # backwards: of several, the first try counts
+    until[before[later]] = table.start[later]
+    return until
 
 
 def _idle_only(pauses: Ints, span: tuple[int, int], waits: Waits, cpu_s: float | None) -> Ints:

@@ -90,16 +90,22 @@ def stuck_call(case: Case, group: int, rows: Ints) -> Claim | None:
 
 
 def retry_storm(case: Case, group: int, rows: Ints) -> Claim | None:
-    """Calls that were tried more than once, far more often than is usual."""
+    """Calls that were tried more than once, far more often than is usual.
+
+    Where a layer above tries again, the tries are calls of their own: those that failed and were
+    tried again cost all their wait and the pauses after them. A later try that was answered is
+    what the first should have been, and costs nothing beyond healthy.
+    """
     place = case.groups.places[group]
     reference, own = case.references.get(place), case.own[place]
     usual = reference.profile.retries_per_call if reference else 0.0
-    retried = rows[case.table.numbers["attempts"][rows] > 1]
-    retries = int((case.table.numbers["attempts"][retried] - 1).sum())
+    again, retries_of = case.marks.tried_again, case.table.retries
+    retried = rows[(retries_of[rows] > 0) | again[rows]]
+    retries = int(retries_of[retried].sum())
     if retries < STORM_LEAST_RETRIES or own.retries_per_call < STORM_RATIO * usual:
         return None
     wasted = np.where(
-        case.marks.failed[retried],
+        case.marks.failed[retried] | again[retried],
         case.table.duration[retried],
         case.parts["earlier_attempts"][retried],
     )
@@ -108,7 +114,7 @@ def retry_storm(case: Case, group: int, rows: Ints) -> Claim | None:
 
 
 def policy_timeout(case: Case, _group: int, rows: Ints) -> Claim | None:
-    """Calls that a time limit of the mesh ended."""
+    """Calls that a time limit of the mesh ended, or the program's own."""
     return _whole_cost(case, rows[case.marks.failed[rows] & case.marks.timed_out[rows]])
 
 

@@ -14,7 +14,9 @@ from meshml_dbx.diagnosis.case import Case, lay_out, sort_out, sort_out_past
 from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, EvidenceRow, InFlight, WaitRow
 from meshml_dbx.diagnosis.explain import call_detail, explain, mesh_line
 from meshml_dbx.diagnosis.groups import Place, folds_of
+from meshml_dbx.diagnosis.habits import find_habits
 from meshml_dbx.diagnosis.rank import NONE, Suspect, find_suspects
+from meshml_dbx.diagnosis.repeats import find_repeats
 from meshml_dbx.diagnosis.sql import evidence_sql
 from meshml_dbx.diagnosis.table import Ints
 from meshml_dbx.diagnosis.text import answer_text
@@ -41,7 +43,8 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     """
     case, label = _compared(evidence)
     suspects = find_suspects(case)
-    judged = judge(case, suspects)
+    repeats = find_repeats(case)
+    judged = judge(case, suspects, between_polls_us=repeats.between_us)
     shown = _shown(case, suspects)
     compared = {one.reference.kind for one in shown if one.reference is not None}
     answer = Diagnosis(
@@ -55,6 +58,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         sentence=judged.sentence,
         baseline=label or ("siblings on the same route" if "siblings" in compared else None),
         culprits=tuple(_culprit(case, one, rank) for rank, one in enumerate(shown, 1)),
+        habits=find_habits(case, suspects, repeats),
         in_flight=_in_flight(case),
         coverage=judged.coverage,
         ledger=evidence.ledger,
@@ -133,11 +137,11 @@ def _culprit(case: Case, suspect: Suspect, rank: int) -> Culprit:
         calls=len(rows),
         of_calls=suspect.of_calls,
         errors=int(case.marks.failed[rows].sum()),
-        retries=int((np.maximum(table.numbers["attempts"][rows], 1) - 1).sum()),
+        retries=int(table.retries[rows].sum()),
         p95_ms=quantile(table.duration[rows], 0.95) / 1000,
         baseline_p95_ms=healthy.p95_us / 1000 if healthy else None,
         compared_with=reference.name if healthy and reference else None,
-        stages=_stages(case, rows),
+        stages=case.stages(rows),
         breakdown={name: int(case.parts[name][rows].sum()) / 1e6 for name in PARTS},
         request_ids=tuple(table.request_ids[row] for row in _worst(case, rows)),
         mesh_line=mesh_line(case, suspect),
@@ -163,15 +167,6 @@ def _commonest(case: Case, column: str, rows: Ints) -> str | None:
     codes = case.table.codes[column][rows]
     codes = codes[codes >= 0]
     return case.table.names[column][int(np.argmax(np.bincount(codes)))] if len(codes) else None
-
-
-def _stages(case: Case, rows: Ints) -> tuple[str, ...]:
-    """The stages that some calls were made in, those with the longest wait first."""
-    names, codes = case.table.names["stage"], case.table.codes["stage"][rows]
-    waits = np.zeros(len(names) + 1, dtype=np.int64)
-    np.add.at(waits, codes, case.waits.parts_us[rows])
-    present = set(np.unique(codes).tolist()) - {-1}
-    return tuple(names[code] for code in sorted(present, key=lambda code: (-waits[code], code)))
 
 
 def _worst(case: Case, rows: Ints) -> list[int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meshml_dbx.diagnosis.table import seen_by_client
 from meshml_dbx.errors import MissingToolError
 from meshml_dbx.traffic.evidence import NUMBER_COLUMNS, TEXT_COLUMNS, Evidence, Ledger
 
@@ -121,6 +122,23 @@ class WaitRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Habit:
+    """A pattern of the program's own calls that costs it time, and that it can mend alone.
+
+    ``kind`` is one of ``habits.KINDS``, ``calls`` those that could be spared, joined or made at
+    once. ``saves_s`` is an estimate of one change by itself: those of several do not add up.
+    """
+
+    kind: str
+    virtual_service: str
+    pattern: str
+    calls: int
+    saves_s: float
+    sentence: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """Why a run was slow, stuck or failed.
 
@@ -144,6 +162,7 @@ class Diagnosis:
     wait_rows: tuple[WaitRow, ...]
     evidence_rows: tuple[EvidenceRow, ...]
     evidence: Evidence = field(repr=False, compare=False)
+    habits: tuple[Habit, ...] = ()
     text: str = field(default="", repr=False)
     page: str = field(default="", repr=False, compare=False)
 
@@ -161,6 +180,11 @@ class Diagnosis:
     def blamed(self) -> tuple[Culprit, ...]:
         """The culprits with which something is wrong."""
         return tuple(one for one in self.culprits if one.cause != "none")
+
+    @property
+    def seen_by_client(self) -> bool:
+        """Whether the calling process alone recorded the calls, so that no proxy saw any."""
+        return seen_by_client(self.evidence)
 
     @property
     def calls(self) -> "pd.DataFrame":
@@ -210,6 +234,7 @@ class Diagnosis:
             "sentence": self.sentence,
             "baseline": self.baseline,
             "culprits": [_plain(one) for one in self.culprits],
+            "client_patterns": [_plain(one) for one in self.habits],
             "in_flight": [_plain(one) for one in self.in_flight],
             "coverage": _plain(self.coverage),
             "ledger": _plain(self.ledger),

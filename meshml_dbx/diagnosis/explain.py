@@ -13,14 +13,21 @@ from meshml_dbx.diagnosis.baseline import MIN_SIBLING_CALLS
 from meshml_dbx.diagnosis.breakdown import PARTS
 from meshml_dbx.diagnosis.case import Case
 from meshml_dbx.diagnosis.causes import SLOW_RATIO, largest_part
+from meshml_dbx.diagnosis.client_words import (
+    layered_storm,
+    missing_connections,
+    own_time_out,
+    refused_by,
+    self_seen,
+)
+from meshml_dbx.diagnosis.ends import commonest, kind_of, kinds, listed
 from meshml_dbx.diagnosis.identity import plain_reason
 from meshml_dbx.diagnosis.policies import Limit
 from meshml_dbx.diagnosis.rank import NONE, Suspect
-from meshml_dbx.diagnosis.table import Ints
+from meshml_dbx.diagnosis.table import WAITING_OBSERVERS, Ints
 from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds
 from meshml_dbx.traffic.access_log import UNFINISHED_TYPE
 
-_MOST_KINDS = 3
 _NO_WAY = {
     "meshml:drop-all": "{} is none of the client's backends, and the mesh drops other hosts",
     "meshml:no-provider": "virtual service {} has no provider",
@@ -37,6 +44,8 @@ def mesh_line(case: Case, suspect: Suspect) -> str | None:
     """Source, line and path of what the mesh file says about a suspect; None if it says nothing."""
     version, place = case.version(suspect.rows), suspect.place
     match suspect.cause:
+        case "policy_timeout" | "retry_storm" if self_seen(case, suspect):
+            return None  # no proxy carried the calls: the limit and the tries are the program's
         case "policy_timeout":
             return time_limit(case, suspect).where
         case "retry_storm":
@@ -54,8 +63,8 @@ def time_limit(case: Case, suspect: Suspect) -> Limit:
     rows, version = suspect.rows, case.version(suspect.rows)
     if case.marks.cut_by_listener[rows].mean() > 1 / 2:
         return case.declared.listener_limit(version, suspect.place)
-    details = _common(case, "details", rows)
-    flags = _common(case, "flags", rows)
+    details = commonest(case, "details", rows)
+    flags = commonest(case, "flags", rows)
     if "per_try" in details:
         return case.declared.route_limit(version, suspect.place, "perRetryTimeout")
     name = "idle" if "SI" in flags.split(",") else "perRequest"
@@ -64,6 +73,12 @@ def time_limit(case: Case, suspect: Suspect) -> Limit:
 
 def call_detail(case: Case, suspect: Suspect, row: int) -> str:
     """What is worth saying of one call."""
+    attempt = int(case.table.numbers["attempt"][row])
+    later = f"try {attempt}: " if case.table.by_client[row] and attempt > 1 else ""
+    return later + _call_detail(case, suspect, row)
+
+
+def _call_detail(case: Case, suspect: Suspect, row: int) -> str:
     if row in case.refusals.reasons:
         return plain_reason(case.refusals.reasons[row])
     failure = case.table.text("upstream_failure", row)
@@ -88,8 +103,9 @@ def _slow(case: Case, suspect: Suspect) -> str:
 
 
 def _storm(case: Case, suspect: Suspect) -> str:
-    attempts = np.maximum(case.table.numbers["attempts"][suspect.rows], 1)
-    retries = int((attempts - 1).sum())
+    if case.marks.tried_again[suspect.rows].any():
+        return layered_storm(case, suspect)
+    retries = int(case.table.retries[suspect.rows].sum())
     share = case.parts["earlier_attempts"][suspect.rows].sum() / max(
         int(case.table.duration[suspect.rows].sum()), 1
     )
@@ -119,11 +135,13 @@ def _stuck(case: Case, suspect: Suspect) -> str:
 
 def _refused(case: Case, suspect: Suspect) -> str:
     rows, target = suspect.rows, suspect.place.target or suspect.place.service
-    client = _common(case, "client", rows) or "the caller"
+    client = commonest(case, "client", rows) or "the caller"
     reasons = [case.refusals.reasons[row] for row in rows.tolist() if row in case.refusals.reasons]
     failed = f"{len(rows)} of {counted(suspect.of_calls, 'call')} refused"
+    if self_seen(case, suspect):
+        return f"{refused_by(case, rows, client, target)}; {failed}"
     if case.refusals.by_client[rows].sum() > case.refusals.by_server[rows].sum():
-        told = plain_reason(_common(case, "upstream_failure", rows))
+        told = plain_reason(commonest(case, "upstream_failure", rows))
         return f"{client} does not accept the certificate of {target}: {told}; {failed}"
     told = plain_reason(Counter(reasons).most_common(1)[0][0]) if reasons else "no reason logged"
     proof = f"{len(reasons)} of them found in the log of {target}"
@@ -135,14 +153,18 @@ def _refused(case: Case, suspect: Suspect) -> str:
 
 def _unconnected(case: Case, suspect: Suspect) -> str:
     failed = f"{len(suspect.rows)} of {counted(suspect.of_calls, 'call')} found no connection"
-    reason = _common(case, "upstream_failure", suspect.rows) or _common(
+    if self_seen(case, suspect):
+        return f"{failed}: {missing_connections(case, suspect.rows)}"
+    reason = commonest(case, "upstream_failure", suspect.rows) or commonest(
         case, "details", suspect.rows
     )
-    flags = _kinds(case, suspect.rows)
+    flags = kinds(case, suspect.rows)
     return f"{failed}: {flags}" + (f"; {plain_reason(reason)}" if reason else "")
 
 
 def _timed_out(case: Case, suspect: Suspect) -> str:
+    if self_seen(case, suspect):
+        return own_time_out(case, suspect)
     limit = time_limit(case, suspect)
     place = f" ({limit.where})" if limit.where else ""
     cut = f"{len(suspect.rows)} of {counted(suspect.of_calls, 'call')} cut off by {limit}"
@@ -150,7 +172,7 @@ def _timed_out(case: Case, suspect: Suspect) -> str:
 
 
 def _unrouted(case: Case, suspect: Suspect) -> str:
-    answered = f"{counted(len(suspect.rows), 'call')} answered {_kinds(case, suspect.rows)}"
+    answered = f"{counted(len(suspect.rows), 'call')} answered {kinds(case, suspect.rows)}"
     service = suspect.place.service
     missing = f"the mesh has no route for {service} and this path"
     return f"{answered}: {_NO_WAY.get(suspect.place.route or '', missing).format(service)}"
@@ -159,7 +181,7 @@ def _unrouted(case: Case, suspect: Suspect) -> str:
 def _failing(case: Case, suspect: Suspect) -> str:
     failed = f"{len(suspect.rows)} of {counted(suspect.of_calls, 'call')} failed"
     paused = f"; up to {seconds(suspect.pause_us)} of pauses before the program tried again"
-    return f"{failed}: {_kinds(case, suspect.rows)}" + (paused if suspect.pause_us else "")
+    return f"{failed}: {kinds(case, suspect.rows)}" + (paused if suspect.pause_us else "")
 
 
 def _healthy(case: Case, suspect: Suspect) -> str:
@@ -214,12 +236,14 @@ def _usual(case: Case, suspect: Suspect, others: Ints) -> str:
 
 def _ending(case: Case, row: int) -> str:
     flags = case.table.text("flags", row) or "-"
+    by_client = case.table.by_client[row]
     if case.table.text("type", row) == UNFINISHED_TYPE:
-        return "its proxy died before it ended"
+        return f"its {'process' if by_client else 'proxy'} died before it ended"
     if case.table.open[row]:
         return "it is still in flight"
     if case.marks.timed_out[row]:
-        return f"a time limit ended it ({flags})"
+        limit = "the program's own time-out" if by_client else "a time limit"
+        return f"{limit} ended it ({flags})"
     if {"DC", "DR"} & set(flags.split(",")):
         return f"the program gave up ({flags})"
     code = int(case.table.numbers["code"][row])
@@ -230,36 +254,6 @@ def _attempt_ends(case: Case, suspect: Suspect) -> str:
     ids = {case.table.request_ids[row] for row in suspect.rows.tolist()}
     ends: Counter[str] = Counter()
     for one in case.evidence.attempts:
-        if one.observer == "egress" and one.request_id in ids:
-            ends[_kind(one.code, one.flags)] += 1
-    return _listed(ends)
-
-
-def _kinds(case: Case, rows: Ints) -> str:
-    """How some calls ended, the commonest first."""
-    numbers, table = case.table.numbers["code"], case.table
-    width = len(table.names["flags"]) + 1
-    keys, counts = np.unique(
-        numbers[rows] * width + table.codes["flags"][rows] + 1, return_counts=True
-    )
-    ends: Counter[str] = Counter()
-    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        code, flag = divmod(key, width)
-        ends[_kind(code, table.names["flags"][flag - 1] if flag else None)] += count
-    return _listed(ends)
-
-
-def _kind(code: int | None, flags: str | None) -> str:
-    shown = str(code) if code and code > 0 else "no answer"
-    return shown if flags in (None, "-") else f"{shown} {flags}"
-
-
-def _listed(ends: Counter[str]) -> str:
-    return ", ".join(f"{kind} x {count}" for kind, count in ends.most_common(_MOST_KINDS))
-
-
-def _common(case: Case, column: str, rows: Ints) -> str:
-    """The commonest text of a column, empty where there is none."""
-    codes = case.table.codes[column][rows]
-    codes = codes[codes >= 0]
-    return case.table.names[column][int(np.argmax(np.bincount(codes)))] if len(codes) else ""
+        if one.observer in WAITING_OBSERVERS and one.request_id in ids:
+            ends[kind_of(one.code, one.flags)] += 1
+    return listed(ends)

@@ -3,6 +3,7 @@
 Under TLS 1.3 a caller that the called node refuses sees only ``503 UC``; the reason stands in the
 node's listener line, which knows no request. The two are matched by the caller's address of that
 connection and by time. A caller that refuses the node has the reason in its own line, with ``UF``.
+A process that records itself has both in its own line: an alert is the other side's word.
 """
 
 import re
@@ -18,15 +19,22 @@ NEAR_US = 5_000_000
 """How far the two sides' clocks and lines may be apart; a port is not reused as fast as that."""
 
 _LONGEST = 160
-_IDENTITY = re.compile(r"CERTIFICATE|SAN_matcher|UNKNOWN_CA|BAD_CERT", re.IGNORECASE)
+_IDENTITY = re.compile(r"CERTIFICATE|SAN_matcher|UNKNOWN_CA|BAD_CERT|ACCESS_DENIED", re.IGNORECASE)
+
+_ALERT = "ALERT"
 
 _REASONS: tuple[tuple[str, str], ...] = (
-    (r"PEER_DID_NOT_RETURN_A_CERTIFICATE", "no certificate was shown"),
+    (r"PEER_DID_NOT_RETURN_A_CERTIFICATE|CERTIFICATE_REQUIRED", "no certificate was shown"),
     (r"expired", "the certificate has expired"),
     (r"SAN_matcher", "the certificate's name is not on the list of accepted names"),
     (r"issuer|self.signed|UNKNOWN_CA|unable_to_get", "an unknown authority signed the certificate"),
     (r"WRONG_VERSION_NUMBER|HTTP_REQUEST", "plain text was spoken where TLS is asked for"),
-    (r"ALERT_CERTIFICATE|ALERT_UNKNOWN", "the other side refused the certificate"),
+    (
+        r"ALERT_(BAD_)?CERTIFICATE|ALERT_UNKNOWN|ACCESS_DENIED",
+        "the other side refused the certificate",
+    ),
+    (r"(Hostname|IP_address)_mismatch", "the certificate is for another name"),
+    (r"CERTIFICATE_VERIFY_FAILED", "the certificate could not be verified"),
 )
 
 
@@ -44,17 +52,15 @@ def match_refusals(table: CallTable, connections: Iterable[Connection]) -> Refus
     """The refused calls; a node that is proven to refuse a caller refused its other 503 UC too."""
     closed = table.flagged("UC") & table.failed
     reasons = _matched(table, closed, connections)
-    targets = {int(table.codes["target"][row]) for row in reasons}
+    targets = {int(table.codes["target"][row]) for row in reasons} - {-1}
     callers = {int(table.codes["sidecar_id"][row]) for row in reasons}
     same = np.isin(table.codes["target"], list(targets)) & np.isin(
         table.codes["sidecar_id"], list(callers)
     )
     told = table.where("upstream_failure", lambda text: bool(_IDENTITY.search(text)))
-    return Refusals(
-        by_server=closed & same,
-        by_client=table.flagged("UF") & table.failed & told,
-        reasons=reasons,
-    )
+    told &= (table.flagged("UF") & table.failed) | (table.by_client & closed)
+    alerted = told & table.by_client & table.where("upstream_failure", lambda text: _ALERT in text)
+    return Refusals(by_server=(closed & same) | alerted, by_client=told & ~alerted, reasons=reasons)
 
 
 def plain_reason(failure: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meshml_dbx.diagnosis.chart import Chart, chart_of
-from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, InFlight
+from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, Habit, InFlight
 from meshml_dbx.diagnosis.rank import NONE
 from meshml_dbx.diagnosis.sheet import (
     Path,
@@ -26,9 +26,10 @@ from meshml_dbx.diagnosis.table import Bools
 from meshml_dbx.diagnosis.text import CAUSES, next_step
 from meshml_dbx.diagnosis.timeline import timeline_of
 from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds
+from meshml_dbx.diagnosis.verdict import waited_on
 from meshml_dbx.diagnosis.worst import CallRow, RefusalRow, TryRow, call_rows, refusals, tries
 from meshml_dbx.traffic.access_log import time_text
-from meshml_dbx.traffic.evidence import Evidence, Ledger
+from meshml_dbx.traffic.evidence import Evidence
 
 MOST_CULPRITS = 10
 MOST_WAITS = 12
@@ -108,6 +109,17 @@ class WaitBar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HabitCard:
+    """A pattern of the program's own calls: what it is called, what it saves, what to do."""
+
+    kind: str
+    sentence: str
+    saves: str
+    advice: str
+    stages: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageRow:
     """One stage in the table below the timeline."""
 
@@ -130,8 +142,11 @@ class Sections:
     headline: str
     facts: tuple[Fact, ...]
     culprits: tuple[CulpritCard, ...]
+    habits: tuple[HabitCard, ...]
     in_flight: tuple[InFlight, ...]
     in_flight_left_out: int
+    witness: str
+    is_mesh: bool
     chart: Chart
     stages: tuple[StageRow, ...]
     waits: tuple[WaitBar, ...]
@@ -167,8 +182,11 @@ def sections_of(diagnosis: Diagnosis, evidence: Evidence) -> Sections:
         headline=diagnosis.sentence,
         facts=_facts(diagnosis, sheet),
         culprits=tuple(_card(culprit) for culprit in diagnosis.culprits[:MOST_CULPRITS]),
+        habits=tuple(_habit_card(one) for one in diagnosis.habits),
         in_flight=diagnosis.in_flight[:MOST_IN_FLIGHT],
         in_flight_left_out=max(len(diagnosis.in_flight) - MOST_IN_FLIGHT, 0),
+        witness="process" if diagnosis.seen_by_client else "proxy",
+        is_mesh=not diagnosis.seen_by_client,
         chart=chart_of(
             timeline_of(sheet.table, _any(masks, sheet), evidence.stages, span=sheet.span)
         ),
@@ -183,7 +201,7 @@ def sections_of(diagnosis: Diagnosis, evidence: Evidence) -> Sections:
         refusals_caption=_of(len(refused), len(evidence.connections)),
         wall=_wall(diagnosis),
         not_seen=diagnosis.coverage.not_seen[:MOST_NOTES],
-        ledger=_ledger(diagnosis.ledger),
+        ledger=_ledger(diagnosis),
         explained=diagnosis.ledger.explained[:MOST_NOTES],
         next=next_step(diagnosis),
     )
@@ -196,9 +214,10 @@ def _any(masks: Sequence[Bools], sheet: Sheet) -> Bools:
 def _facts(diagnosis: Diagnosis, sheet: Sheet) -> tuple[Fact, ...]:
     share = percent(diagnosis.wait_us / max(diagnosis.duration_us, 1))
     cpu = diagnosis.coverage.cpu_total_s
+    on = waited_on(seen_by_client=diagnosis.seen_by_client)
     facts = [
         Fact(label="run took", text=seconds(diagnosis.duration_us)),
-        Fact(label="waited on the mesh", text=f"{seconds(diagnosis.wait_us)} ({share})"),
+        Fact(label=f"waited {on}", text=f"{seconds(diagnosis.wait_us)} ({share})"),
         *(
             Fact(label="of it for culprit 1", text=seconds(one.wait_s * 1e6), look=ACCENT)
             for one in diagnosis.blamed[:1]
@@ -221,6 +240,16 @@ def _card(culprit: Culprit) -> CulpritCard:
         if is_blamed
         else "",
         figures=_figures(culprit),
+    )
+
+
+def _habit_card(habit: Habit) -> HabitCard:
+    return HabitCard(
+        sentence=_as_sentence(habit.sentence),
+        kind=habit.kind.replace("_", " ").capitalize().replace("gets", "GETs"),
+        saves=f"could save {seconds(habit.saves_s * 1e6)}",
+        advice=_as_sentence(CAUSES[habit.kind].partition("Do: ")[2]),
+        stages=", ".join(habit.stages),
     )
 
 
@@ -339,8 +368,9 @@ def _of(shown: int, of: int) -> str:
 def _wall(diagnosis: Diagnosis) -> tuple[Segment, ...]:
     """The run's whole time: waits, tunnels, CPU, and what nothing explains."""
     coverage = diagnosis.coverage
+    on = waited_on(seen_by_client=diagnosis.seen_by_client)
     pieces = (
-        ("waiting on the mesh", diagnosis.wait_s, BLAMED if diagnosis.blamed else "shade-0"),
+        (f"waiting {on}", diagnosis.wait_s, BLAMED if diagnosis.blamed else "shade-0"),
         ("only https tunnels open", coverage.tunnel_s, "shade-1"),
         ("program's CPU", coverage.cpu_s or 0.0, "shade-2"),
         ("not explained", coverage.unexplained_s, "shade-4"),
@@ -355,10 +385,11 @@ def _wall(diagnosis: Diagnosis) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def _ledger(ledger: Ledger) -> tuple[Fact, ...]:
+def _ledger(diagnosis: Diagnosis) -> tuple[Fact, ...]:
+    ledger = diagnosis.ledger
     counts = (
         ("sent by the program", ledger.sent),
-        ("proxied", ledger.proxied),
+        ("recorded" if diagnosis.seen_by_client else "proxied", ledger.proxied),
         ("rows", ledger.rows),
         ("quarantined", ledger.quarantined),
     )

@@ -14,6 +14,7 @@ from meshml_dbx.diagnosis.causes import ERROR_CAUSES
 from meshml_dbx.diagnosis.diagnosis import Culprit
 from meshml_dbx.diagnosis.groups import distinct_places
 from meshml_dbx.diagnosis.table import Bools, CallTable, Ints, run_span, table_of
+from meshml_dbx.diagnosis.tries import tried_before
 from meshml_dbx.diagnosis.waits import Waits, covered_us, split_waits
 from meshml_dbx.traffic.evidence import Evidence
 
@@ -152,7 +153,10 @@ def _explained(table: CallTable, cause: str) -> Bools:
     if cause in FAILURES:
         return table.failed
     if cause == "retry_storm":
-        return np.asarray(table.numbers["attempts"] > 1)
+        chosen = table.retries > 0
+        before = tried_before(table)
+        chosen[before[before >= 0]] = True
+        return chosen
     return np.ones(len(table), dtype=np.bool_) if cause == "stuck_call" else table.answered
 
 

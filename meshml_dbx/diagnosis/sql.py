@@ -4,9 +4,12 @@ Goes in: the run and a suspect. Comes out: one Spark SQL statement on the lake's
 bare names. Every value that a program or a mesh file could have chosen is escaped.
 """
 
+import numpy as np
+
 from meshml_dbx.diagnosis.case import Case
 from meshml_dbx.diagnosis.identity import NEAR_US
 from meshml_dbx.diagnosis.rank import Suspect
+from meshml_dbx.diagnosis.table import Ints
 
 CALLS_TABLE = "calls"
 RUNS_TABLE = "calls_by_run"
@@ -37,10 +40,16 @@ _CONDITIONS: dict[str, str] = {
     "retry_storm": "c.attempts > 1",
     "policy_timeout": "(c.flags RLIKE 'UT|SI|DT|UMSDR' OR c.origin_flags RLIKE 'UT|SI|DT|UMSDR')",
     "no_route": "(c.flags RLIKE 'NR' OR c.details = 'direct_response')",
-    "upstream_error": "(c.code >= 500 OR c.code = 0)",
+    "upstream_error": (
+        "(c.code >= 500 OR c.code = 0 OR (c.observer = 'client' AND c.flags RLIKE 'UC|UPE|URX'))"
+    ),
     "slow_upstream": "c.code < 500",
     "slow_connection": "c.code < 500",
 }
+
+
+_TRIES = "(c.attempts > 1 OR c.attempt > 1 OR c.code >= 500 OR c.code IN (0, 429))"
+"""A storm of a layer above the recorded library: its tries are calls of their own."""
 
 
 def evidence_sql(case: Case, suspect: Suspect) -> str:
@@ -49,7 +58,7 @@ def evidence_sql(case: Case, suspect: Suspect) -> str:
     is_open = bool(table.open[suspect.rows].all())
     chosen = [f"c.{name}" for name in COLUMNS]
     joined = "" if is_open else _OWNED
-    if suspect.cause == "refused_identity":
+    if suspect.cause == "refused_identity" and not table.by_client[suspect.rows].all():
         chosen += ["k.failure", "c.upstream_failure"]
         joined += (
             f"\nLEFT JOIN {CONNECTIONS_TABLE} k ON k.failure IS NOT NULL"
@@ -78,7 +87,7 @@ def _conditions(case: Case, suspect: Suspect, *, is_open: bool) -> list[str]:
     place, table = suspect.place, case.table
     listed = [] if is_open else [f"r.run_id = {literal(case.evidence.run.run_id)}"]
     listed += [
-        "c.observer = 'egress'",
+        _observed(case, suspect.rows),
         _equal("virtual_service" if place.in_mesh else "authority", place.service),
         _equal("route", place.route),
         _equal("target", place.target),
@@ -87,7 +96,18 @@ def _conditions(case: Case, suspect: Suspect, *, is_open: bool) -> list[str]:
     if len(suspect.rows) <= _FEW and all(ids):
         return [*listed, f"c.request_id IN ({', '.join(map(literal, ids))})"]
     kinds = [_CONDITIONS[suspect.cause]] if suspect.cause in _CONDITIONS else []
+    if suspect.cause == "retry_storm" and case.marks.tried_again[suspect.rows].any():
+        kinds = [_TRIES]
     return [*listed, *_patterns(case, suspect), *kinds]
+
+
+def _observed(case: Case, rows: Ints) -> str:
+    """Who saw the calls: a call between two proxies has a row of each in the lake."""
+    table = case.table
+    codes = np.unique(table.codes["observer"][rows]).tolist()
+    names = [table.names["observer"][code] for code in codes if code >= 0] or ["egress"]
+    listed = ", ".join(map(literal, names))
+    return f"c.observer IN ({listed})" if len(names) > 1 else f"c.observer = {listed}"
 
 
 def _patterns(case: Case, suspect: Suspect) -> list[str]:

@@ -32,11 +32,22 @@ FIRST_ERROR = 500
 """Codes from here on are failures; below stand answers, the program's own mistakes included."""
 
 PROXY_TOKEN_MISSING = 407
+CALLER_GONE = ("DC", "DR")
+
+CLIENT = "client"
+"""The observer of calls that the calling process recorded itself; no proxy saw those."""
+
+WAITING_OBSERVERS = frozenset({"egress", CLIENT})
+"""Who sees calls from the side that waits for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CallTable:
-    """Calls by row; ``start`` and ``end`` are clipped to the run, ``duration`` is not."""
+    """Calls by row; ``start`` and ``end`` are clipped to the run, ``duration`` is not.
+
+    ``retries`` counts the tries of a row after its first. A layer above the recorded library
+    tries again by a call of its own: such a row is itself one retry.
+    """
 
     request_ids: tuple[str, ...]
     numbers: Mapping[str, Ints]
@@ -46,6 +57,8 @@ class CallTable:
     end: Ints
     duration: Ints
     open: Bools
+    by_client: Bools
+    retries: Ints
 
     def __len__(self) -> int:
         return len(self.request_ids)
@@ -66,10 +79,14 @@ class CallTable:
 
     @property
     def failed(self) -> Bools:
-        """The finished calls that got no answer, a 5xx, or no route."""
+        """The finished calls that got no answer, a 5xx, or no route.
+
+        A process that records itself knows also of answers that broke off, whatever their code.
+        """
         code = self.numbers["code"]
-        unanswered = (code >= FIRST_ERROR) | ((code <= 0) & ~self.flagged("DC", "DR"))
-        return (unanswered | self.unrouted) & ~self.open
+        unanswered = (code >= FIRST_ERROR) | ((code <= 0) & ~self.flagged(*CALLER_GONE))
+        broken = self.where("flags", lambda text: bool(flag_set(text) - {*CALLER_GONE}))
+        return (unanswered | self.unrouted | (broken & self.by_client)) & ~self.open
 
     @property
     def unrouted(self) -> Bools:
@@ -121,8 +138,7 @@ def table_of(
     pairs = {name: _merged(calls.texts[name], flying.texts[name]) for name in TEXT_COLUMNS}
     is_open = np.arange(len(calls) + len(flying)) >= len(calls)
     begun, duration = numbers["start_time"], np.maximum(numbers["duration_us"], 0)
-    kind = pairs["type"]
-    dead = np.array([*(name == UNFINISHED_TYPE for name in kind[1]), False])[kind[0]]
+    dead, by_client = _are(pairs["type"], UNFINISHED_TYPE), _are(pairs["observer"], CLIENT)
     ended = np.where(is_open & ~dead, np.maximum(begun, span[1]), begun + duration)
     return CallTable(
         request_ids=calls.request_ids + flying.request_ids,
@@ -133,7 +149,27 @@ def table_of(
         end=np.clip(ended, *span),
         duration=ended - begun,
         open=is_open,
+        by_client=by_client,
+        retries=_retries(numbers, by_client),
     )
+
+
+def seen_by_client(evidence: Evidence) -> bool:
+    """Whether the calling process alone recorded the calls, so that no proxy saw any."""
+    observers = {*evidence.calls.texts["observer"].names}
+    return observers | {one.observer for one in evidence.in_flight} == {CLIENT}
+
+
+def _are(column: tuple[Ints, tuple[str, ...]], wanted: str) -> Bools:
+    """The rows of a merged column that hold this text."""
+    codes, names = column
+    return np.asarray(np.array([*(name == wanted for name in names), False])[codes])
+
+
+def _retries(numbers: Mapping[str, Ints], by_client: Bools) -> Ints:
+    """A proxy's ``attempt`` is the number of its last try, which ``attempts`` tells already."""
+    later = by_client & (numbers["attempt"] > 1)
+    return np.where(numbers["attempts"] > 1, numbers["attempts"] - 1, later.astype(np.int64))
 
 
 def _ints(values: object) -> Ints:

@@ -6,8 +6,9 @@ Goes in: a diagnosis. Comes out: lines and tuples; colour and tables are the com
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from meshml_dbx.diagnosis import baseline, case, causes, rank
+from meshml_dbx.diagnosis import baseline, case, causes, habits, rank, repeats
 from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds, short_id
+from meshml_dbx.diagnosis.verdict import NO_PROXYS_VIEW, WORTH_SAYING_SHARE, waited_on
 from meshml_dbx.traffic.access_log import time_text
 from meshml_dbx.traffic.evidence import NOTHING_RECORDED, PAST_THE_PROXY
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, EvidenceRow
     from meshml_dbx.traffic.evidence import Ledger
 
-RECORD_COMMAND = "meshml run --mesh mesh.yml --client NAME -- python PROGRAM"
+RECORD_COMMAND = (
+    "meshml record -- python PROGRAM   (in a notebook: meshml_dbx.record(); "
+    "with a mesh: meshml run --mesh mesh.yml --client NAME -- python PROGRAM)"
+)
 """What records the next run, where nothing of this one was."""
 
 EVIDENCE_HEADINGS = (
@@ -44,14 +48,19 @@ def answer_text(diagnosis: "Diagnosis", *, report: str = "", next_command: str =
         lines.append(f"  {diagnosis.sentence}")
     for culprit in diagnosis.culprits:
         lines += _culprit_lines(culprit)
+    witness = "process" if diagnosis.seen_by_client else "proxy"
     lines += [
-        f"  in flight{' until its proxy died' if one.is_cut_off else ''}: "
+        f"  in flight{f' until its {witness} died' if one.is_cut_off else ''}: "
         f"{_cut(one.pattern or 'a call')} to {_cut(one.target or one.virtual_service or '?')}, "
         f"{seconds(one.age_s * 1e6)}{f', stage {_cut(one.stage)}' if one.stage else ''}"
         for one in diagnosis.in_flight
     ]
+    lines += [
+        f"  could save {seconds(one.saves_s * 1e6)}: {one.sentence}" for one in diagnosis.habits
+    ]
     lines += [f"  not seen: {one}" for one in _not_seen(diagnosis)]
-    lines.append(ledger_text(diagnosis.ledger))
+    counted_as = "recorded" if diagnosis.seen_by_client else "proxied"
+    lines.append(ledger_text(diagnosis.ledger, counted_as=counted_as))
     command = next_step(diagnosis, next_command)
     lines.append(f"report: {report}      next: {command}" if report else f"next: {command}")
     return "\n".join(printable(line) for line in lines)
@@ -68,12 +77,15 @@ def next_step(diagnosis: "Diagnosis", evidence_command: str = "") -> str:
 def _not_seen(diagnosis: "Diagnosis") -> list[str]:
     """What is said of gaps: all where they leave no verdict, else calls that went another way.
 
-    That nothing was recorded is the sentence of such a run, so it is not said again.
+    That nothing was recorded is the sentence of such a run, so it is not said again. What only a
+    proxy sees is said where it may be what is missing.
     """
     listed = [one for one in diagnosis.coverage.not_seen if one != NOTHING_RECORDED]
     if diagnosis.verdict == "unknown":
         return listed
-    return [one for one in listed if PAST_THE_PROXY in one]
+    unexplained = diagnosis.coverage.unexplained_s >= WORTH_SAYING_SHARE * diagnosis.duration_s
+    is_missed = unexplained or diagnosis.verdict == "program"
+    return [one for one in listed if PAST_THE_PROXY in one or (is_missed and one == NO_PROXYS_VIEW)]
 
 
 def evidence_rows(diagnosis: "Diagnosis") -> tuple[tuple[str, ...], ...]:
@@ -114,8 +126,8 @@ def _cut(text: str, most: int = _MOST_LETTERS) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def ledger_text(ledger: "Ledger") -> str:
-    """The ledger in one line.
+def ledger_text(ledger: "Ledger", *, counted_as: str = "proxied") -> str:
+    """The ledger in one line; ``counted_as`` says who counted the calls beside the rows.
 
     >>> from meshml_dbx.traffic.evidence import Ledger
     >>> ledger_text(Ledger(proxied=404, rows=404))
@@ -123,7 +135,7 @@ def ledger_text(ledger: "Ledger") -> str:
     """
     counts = {
         "sent": ledger.sent,
-        "proxied": ledger.proxied,
+        counted_as: ledger.proxied,
         "rows": ledger.rows,
         "quarantined": ledger.quarantined,
         "lost": ledger.lost,
@@ -135,10 +147,11 @@ def ledger_text(ledger: "Ledger") -> str:
 
 def _run_line(diagnosis: "Diagnosis") -> str:
     share = diagnosis.wait_us / max(diagnosis.duration_us, 1)
+    on = waited_on(seen_by_client=diagnosis.seen_by_client)
     parts = [
         f"run {short_id(diagnosis.run_id)} {_cut(diagnosis.run_name)}".rstrip(),
         seconds(diagnosis.duration_us),
-        f"waited {seconds(diagnosis.wait_us)} on the mesh ({percent(share)})",
+        f"waited {seconds(diagnosis.wait_us)} {on} ({percent(share)})",
     ]
     if diagnosis.status != "FINISHED":
         parts.insert(1, diagnosis.status)
@@ -176,6 +189,15 @@ _ERRORS = (
     f"or when it cost {percent(case.MATTERS_SHARE)} of the run, pauses before new tries included."
 )
 
+_WORTH = (
+    f"It is said when it saves {percent(case.MATTERS_SHARE)} of the run and at least "
+    f"{seconds(case.MATTERS_US)}."
+)
+_HEALTHY = (
+    "Calls that a fault slowed down, and calls further from the next than "
+    f"{habits.DENSE_RATIO:g} times their own length, are left out."
+)
+
 CAUSES: dict[str, str] = {
     "slow_upstream": (
         "The service took longer to answer than it does when healthy. Recognised when most of the "
@@ -198,10 +220,11 @@ CAUSES: dict[str, str] = {
         "Do: raise connectionPool.http.maxConnections; keep connections alive in the program."
     ),
     "retry_storm": (
-        "The proxy tried calls again and again because attempts failed; the time went to earlier "
-        "attempts and back-off. Recognised when there are "
+        "The proxy, or a library of the program, tried calls again and again because attempts "
+        "failed; the time went to earlier attempts and back-off. Recognised when there are "
         f"{causes.STORM_LEAST_RETRIES} retries and {causes.STORM_RATIO:g} times as many per call "
-        f"as in the baseline; per-try time-outs count as retries. {_ERRORS} "
+        f"as in the baseline; per-try time-outs count as retries. Where tries are calls "
+        f"of their own, those that failed cost their wait and the pauses after them. {_ERRORS} "
         "Do: mend what fails (the attempts say with which code); lower maxRetries meanwhile."
     ),
     "stuck_call": (
@@ -211,24 +234,27 @@ CAUSES: dict[str, str] = {
         f"{causes.STUCK_RATIO:g} times the usual median and {causes.STUCK_TAIL_RATIO:g} times the "
         f"usual 95th percentile, however they ended; with nothing to compare, in flight for "
         f"{seconds(causes.STUCK_ALONE_US)}. One in flight always counts; else: {_MATTERS} "
-        "Do: set timeout.perRequest on the route; look at that request in the service's log."
+        "Do: set timeout.perRequest on the route, or a time-out in the program; look at that "
+        "request in the service's log."
     ),
     "refused_identity": (
         "One side did not accept the other's certificate. If the called node refused, the caller "
         "saw only 503 UC: it is recognised by the node's listener line with the same address and "
-        "time. If the caller refused, its own line has UF and the reason. One failed call is "
+        "time. If the caller refused, its own line has UF and the reason. A process that records "
+        "itself has both in its own line: an alert is the other side's. One failed call is "
         f"enough, when {percent(rank.MIN_ERROR_SHARE)} of the calls failed. "
         "Do: add the caller to the node's subjectAlternativeNames, or renew the certificate."
     ),
     "connect_failure": (
         "No connection to the service could be had: refused, name not resolved, no healthy "
         f"endpoint, pool overflow (flags UF, DF, UH, UO, NC). {_ERRORS} "
-        "Do: see that the node's sidecar runs and listens where the mesh file says."
+        "Do: see that the service, or its sidecar, runs and listens where it is called."
     ),
     "policy_timeout": (
         "A time limit of the mesh ended the calls: perRequest, idle or perRetryTimeout of the "
         "route (flags UT, SI, DT), or perRequest of the called node's listener. The line of the "
-        f"mesh file is named. {_ERRORS} "
+        "mesh file is named. Where the process records itself, it is the program's own time-out. "
+        f"{_ERRORS} "
         "Do: raise the limit if such calls may last, else look at why the service needs so long."
     ),
     "no_route": (
@@ -245,5 +271,40 @@ CAUSES: dict[str, str] = {
         "Nothing is wrong: the calls behave as in the baseline, as their siblings, or give no "
         "reason to blame. The time may still be theirs: make fewer calls, or several at once."
     ),
+    "repeated_gets": (
+        "The program asked again for what had been answered before. Recognised where the process "
+        "records itself: answered GETs (2xx, 304) of the same address and query, made after the "
+        "first had ended, whose answers did not change their size, and that are no polls. Saves "
+        f"the wait of all after the first. {_WORTH} "
+        "Do: keep the answer, in a variable or with functools.cache."
+    ),
+    "polling": (
+        "The program asked for the same thing at regular intervals and did nothing in between. "
+        f"Recognised where the process records itself: {repeats.LEAST_POLLS} such GETs, "
+        f"{percent(repeats.REGULAR_SHARE)} of the intervals within "
+        f"{percent(repeats.REGULAR_SPREAD)} of their median, gaps {repeats.IDLE_RATIO:g} times as "
+        f"long as the calls, {percent(repeats.IDLE_SHARE)} of them without any call or CPU. Saves "
+        "the wait of all after the first and half an interval, by which the end is seen late. "
+        f"{_WORTH} Do: use a call that waits for the end, or be told of it; else ask less often."
+    ),
+    "batchable_calls": (
+        "Many small calls of one kind, one after the other, that a larger one could stand for. "
+        f"Recognised when there are more than {habits.MANY_CALLS}, for different things; "
+        f"{percent(habits.SERIAL_SHARE)} of their time nothing else is in flight; requests and "
+        f"answers have up to {habits.SMALL_BYTES // 1024} KiB and the median takes up to "
+        f"{milliseconds(habits.SHORT_US / 1000)}. Saves, for all calls but one in {habits.BATCH}, "
+        f"what the fastest 5 % take. {_WORTH} {_HEALTHY} "
+        f"Do: ask for {habits.BATCH} at once, or for larger pages, where the service can."
+    ),
+    "serial_calls": (
+        "Many calls of one kind, one after the other, while the program only waits. Recognised "
+        f"when there are more than {habits.MANY_CALLS}, or {habits.FEWEST_LONG} that take "
+        f"{seconds(habits.LONG_US)}; {percent(habits.SERIAL_SHARE)} of their time nothing else is "
+        f"in flight, and {percent(habits.UPSTREAM_SHARE)} of it the service takes. Saves seven "
+        f"eighths of their wait, with {habits.AT_ONCE} at once. {_WORTH} {_HEALTHY} "
+        "Do: use a pool of threads or asyncio, if the calls do not depend on each other; pages "
+        "that name the next one do."
+    ),
 }
-"""What each cause means, how it is recognised, and what to do about it."""
+"""What each cause and each pattern of the program's own calls means, how it is recognised, and
+what to do about it."""

@@ -27,6 +27,12 @@ take half of the run. ``program``: waits are small and CPU takes three fifths of
 
 WORTH_SAYING_SHARE = 0.1
 
+NO_PROXYS_VIEW = (
+    "no proxy's view: calls by libraries that are not recorded (gRPC, Spark's JVM, …) and what the "
+    "service saw"
+)
+"""Said of a run whose calls only the calling process recorded; it changes no verdict."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -37,16 +43,21 @@ class Judged:
     coverage: Coverage
 
 
-def judge(case: Case, suspects: Sequence[Suspect]) -> Judged:
-    """The verdict on a run."""
+def judge(case: Case, suspects: Sequence[Suspect], *, between_polls_us: int = 0) -> Judged:
+    """The verdict on a run; ``between_polls_us`` is what it slept between calls for the same."""
     blamed = [one for one in suspects if one.cause != NONE]
     coverage = account(case)
     verdict = _verdict(case, blamed, coverage)
     if verdict == "unknown":
-        coverage = _with_reasons(case, coverage)
+        coverage = _with_reasons(case, coverage, between_polls_us)
     return Judged(
         verdict=verdict, sentence=_sentence(case, verdict, blamed, coverage), coverage=coverage
     )
+
+
+def waited_on(*, seen_by_client: bool) -> str:
+    """What a run waited on: there is a mesh only where a proxy saw the calls."""
+    return "on calls" if seen_by_client else "on the mesh"
 
 
 def account(case: Case) -> Coverage:
@@ -108,19 +119,26 @@ def _not_seen(case: Case, tunnel: int) -> tuple[str, ...]:
     if tunnel >= WORTH_SAYING_SHARE * max(case.duration_us, 1):
         listed.append(f"what passed inside https connections, open alone for {seconds(tunnel)}")
     if lost:
-        listed.append(f"{counted(lost, 'call')} that the proxy counted and no line tells of")
+        counter = "recorder" if case.seen_by_client else "proxy"
+        listed.append(f"{counted(lost, 'call')} that the {counter} counted and no line tells of")
+    if case.seen_by_client:
+        listed.append(NO_PROXYS_VIEW)
     return tuple(dict.fromkeys(listed))
 
 
-def _with_reasons(case: Case, coverage: Coverage) -> Coverage:
+def _with_reasons(case: Case, coverage: Coverage, between_polls_us: int) -> Coverage:
     """What was not seen, with the time that nothing explains where there is much of it."""
     unexplained = coverage.unexplained_s * 1e6
     listed = list(coverage.not_seen)
     if unexplained >= WORTH_SAYING_SHARE * max(case.duration_us, 1):
         used = "" if coverage.cpu_s is None else " and no CPU was used"
+        calls = "of libraries that are not recorded"
+        slept = min(between_polls_us, unexplained)
+        polled = f"; {seconds(slept)} of it between polls" if slept else ""
+        missed = calls if case.seen_by_client else "that do not pass the proxy"
         listed.append(
             f"{seconds(unexplained)} in which no call was in flight{used}: "
-            "sleep, disk, or calls that do not pass the proxy"
+            f"sleep, disk, or calls {missed}{polled}"
         )
     return Coverage(
         cpu_s=coverage.cpu_s,
@@ -134,20 +152,21 @@ def _with_reasons(case: Case, coverage: Coverage) -> Coverage:
 def _sentence(case: Case, verdict: str, blamed: Sequence[Suspect], coverage: Coverage) -> str:
     share = case.waits.total_us / max(case.duration_us, 1)
     waited = f"{seconds(case.waits.total_us)} of {seconds(case.duration_us)} ({percent(share)})"
+    on = waited_on(seen_by_client=case.seen_by_client)
     if not len(case.table):
-        return "No call of this run was recorded, so nothing can be said about the mesh."
+        return "No call of this run was recorded, so nothing can be said about its waits."
     if verdict == "mesh" and blamed:
         first = blamed[0]
         cause = first.cause.replace("_", " ")
         named = f"{describe(first)} is to blame ({cause})"
-        return f"The run waited {waited} on the mesh; {named}, which cost {seconds(first.cost_us)}."
+        return f"The run waited {waited} {on}; {named}, which cost {seconds(first.cost_us)}."
     if verdict == "mesh":
         return f"Nothing is wrong with the services: the run waited {waited} on healthy calls."
     cpu = "unknown" if coverage.cpu_s is None else seconds(coverage.cpu_s * 1e6)
     if verdict == "program":
-        return f"The program itself is slow: {cpu} of CPU, and only {waited} waiting on the mesh."
+        return f"The program itself is slow: {cpu} of CPU, and only {waited} waiting {on}."
     return (
-        f"Too little was seen to say why: {waited} waiting on the mesh, CPU {cpu}, "
+        f"Too little was seen to say why: {waited} waiting {on}, CPU {cpu}, "
         f"{seconds(coverage.unexplained_s * 1e6)} unexplained."
     )
 

@@ -32,6 +32,39 @@ class Waits:
         return summed[:count]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IdleClock:
+    """A clock that stands still while a call is in flight: ``since`` to ``until``, in order.
+
+    >>> clock = IdleClock.of(np.array([0, 5, 30]), np.array([10, 12, 31]))
+    >>> clock.at(np.array([12, 20, 40])).tolist()
+    [0, 8, 27]
+    """
+
+    since: Ints
+    until: Ints
+    busy: Ints
+
+    @classmethod
+    def of(cls, start: Ints, end: Ints) -> "IdleClock":
+        """The clock of these calls."""
+        order = np.argsort(start, kind="stable")
+        begins, reached = start[order], np.maximum.accumulate(end[order])
+        fresh = np.insert(begins[1:] > reached[:-1], 0, True)[: len(order)]
+        since = begins[fresh]
+        until = np.append(reached[:-1][fresh[1:]], reached[-1:])
+        lasted = until - since
+        return cls(since=since, until=until, busy=np.asarray(np.cumsum(lasted) - lasted))
+
+    def at(self, moments: Ints) -> Ints:
+        """The time without a call until each moment, counted from the first call's begin."""
+        if not len(self.since):
+            return moments
+        last = np.maximum(np.searchsorted(self.since, moments, side="right") - 1, 0)
+        inside = np.clip(moments - self.since[last], 0, self.until[last] - self.since[last])
+        return np.asarray(moments - self.since[0] - self.busy[last] - inside)
+
+
 def split_waits(start: Ints, end: Ints) -> Waits:
     """The time in which a call was in flight, split evenly over those in flight.
 

@@ -18,7 +18,7 @@ from meshml_dbx.flowmap.drawing import (
     Heading,
     box_of,
 )
-from meshml_dbx.flowmap.graph import COLUMNS, FlowMap, Link, Numbers, Place, Stop
+from meshml_dbx.flowmap.graph import COLUMNS, Column, FlowMap, Link, Numbers, Place, Stop
 from meshml_dbx.flowmap.words import left_out_text, name_of, story_of, trouble_parts, wait_text
 
 WIDTH = 960.0
@@ -34,11 +34,12 @@ TITLES = {
 
 
 def lay_out_columns(flow: FlowMap) -> Drawing:
-    """Four columns, each centred, with curves between them."""
+    """Up to four columns, each centred, with curves between them."""
     thickness = _thickness(flow.links, LINK_SPREAD)
+    drawn = _columns(flow)
     columns = [
-        [_stop_box(s, index, thickness) for s in flow.stops if s.place.column == column]
-        for index, column in enumerate(COLUMNS)
+        [_stop_box(stop, x, thickness) for stop in flow.stops if stop.place.column == column]
+        for column, x in drawn.items()
     ]
     tallest = max((_column_height(column) for column in columns), default=0.0)
     boxes = {place: box for column in columns for place, box in _stacked(column, tallest)}
@@ -47,13 +48,17 @@ def lay_out_columns(flow: FlowMap) -> Drawing:
         height=HEADER_HEIGHT + tallest + (28 if flow.left_out else 6),
         boxes=tuple(boxes.values()),
         curves=_curves(flow.links, boxes, thickness),
-        headings=_headings() if boxes else (),
+        headings=tuple(Heading(x=x, text=TITLES[column]) for column, x in drawn.items()),
         note=left_out_text(flow.left_out),
     )
 
 
-def _headings() -> tuple[Heading, ...]:
-    return tuple(Heading(x=_column_x(i), text=TITLES[column]) for i, column in enumerate(COLUMNS))
+def _columns(flow: FlowMap) -> dict[Column, float]:
+    """The columns that the map has, each with its left edge."""
+    used = {stop.place.column for stop in flow.stops}
+    columns = [column for column in COLUMNS if column in used]
+    step = (WIDTH - BOX_WIDTH - 2) / max(len(columns) - 1, 1)
+    return {column: index * step + 1 for index, column in enumerate(columns)}
 
 
 def _thickness(links: Sequence[Link], spread: float) -> dict[tuple[Place, Place], float]:
@@ -68,13 +73,13 @@ def _thickness(links: Sequence[Link], spread: float) -> dict[tuple[Place, Place]
 
 
 def _stop_box(
-    stop: Stop, index: int, thickness: Mapping[tuple[Place, Place], float]
+    stop: Stop, x: float, thickness: Mapping[tuple[Place, Place], float]
 ) -> tuple[Place, Box]:
     """The stop's box, as yet at the top: tall enough for its lines of text and its links."""
-    marked = stop.marked and stop.place.column == "target"
+    marked = stop.is_culprit
     box = box_of(
         name_of(stop.place),
-        x=_column_x(index),
+        x=x,
         y=0.0,
         width=BOX_WIDTH,
         details=_stop_details(stop.numbers, marked=marked),
@@ -95,10 +100,6 @@ def _stop_details(numbers: Numbers, *, marked: bool) -> list[list[str]]:
 
 def _column_height(column: Sequence[tuple[Place, Box]]) -> float:
     return sum(box.height + BOX_GAP for _, box in column) - BOX_GAP if column else 0.0
-
-
-def _column_x(index: int) -> float:
-    return index * (WIDTH - BOX_WIDTH - 2) / (len(COLUMNS) - 1) + 1
 
 
 def _stacked(column: Sequence[tuple[Place, Box]], tallest: float) -> list[tuple[Place, Box]]:

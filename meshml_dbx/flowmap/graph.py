@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Literal
 
 from meshml_dbx.traffic.call import Call
@@ -25,6 +25,8 @@ MAX_PATHS = 40
 FIRST_ERROR = 500
 CALLER_GONE = frozenset({"DC", "DR"})
 NO_ROUTE = "NR"
+CLIENT = "client"
+"""The observer of calls that the calling process recorded itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +64,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """One place of the picture with the numbers of all calls that pass it."""
+    """One place of the picture with the numbers of all calls that pass it.
+
+    ``is_culprit``: a marked path ends here.
+    """
 
     place: Place
     numbers: Numbers
     marked: bool = False
+    is_culprit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """One whole way through the four columns, with the calls that took it."""
+    """One whole way through the columns, with the calls that took it."""
 
     client: str
     virtual_service: str
@@ -96,11 +102,21 @@ class Path:
         return self.virtual_service, self.route, self.target
 
     @property
-    def places(self) -> tuple[Place, Place, Place, Place]:
-        """The path's place in each column."""
-        return (
+    def places(self) -> tuple[Place, ...]:
+        """The path's place in each column; it ends at a host that no route or target is known of.
+
+        >>> path = Path(client="a", virtual_service="b", route="", target="", numbers=Numbers())
+        >>> [place.name for place in path.places]
+        ['a', 'b']
+        """
+        known = (
             Place(column="client", name=self.client),
             Place(column="virtual_service", name=self.virtual_service),
+        )
+        if not (self.route or self.target):
+            return known
+        return (
+            *known,
             Place(column="route", name=self.route, virtual_service=self.virtual_service),
             Place(column="target", name=self.target),
         )
@@ -204,9 +220,9 @@ def _tally_finished(calls: CallColumns) -> dict[_Key, _Tally]:
         else:
             answered[row].append(duration)
     retries: Counter[tuple[int, ...]] = Counter()
-    for row, attempts in zip(rows, calls.numbers["attempts"], strict=True):
-        if attempts > 1:
-            retries[row] += attempts - 1
+    for row, again in zip(rows, _retries(calls), strict=True):
+        if again:
+            retries[row] += again
     tallies: dict[_Key, _Tally] = {}
     for row, durations in answered.items():
         tally = tallies.setdefault(_key_of_row(row, columns), _Tally())
@@ -215,6 +231,19 @@ def _tally_finished(calls: CallColumns) -> dict[_Key, _Tally]:
         tally.errors += errors[row]
         tally.retries += retries[row]
     return tallies
+
+
+def _retries(calls: CallColumns) -> Iterator[int]:
+    """The tries of each call after its first.
+
+    A library above the one that a process records tries again by a call of its own, which is one.
+    """
+    observers, numbers = calls.texts["observer"], calls.numbers
+    own = observers.names.index(CLIENT) if CLIENT in observers.names else None
+    for attempts, attempt, observer in zip(
+        numbers["attempts"], numbers["attempt"], observers.codes, strict=True
+    ):
+        yield attempts - 1 if attempts > 1 else int(observer == own and attempt > 1)
 
 
 def _key_of_row(row: tuple[int, ...], columns: Sequence[Coded]) -> _Key:
@@ -271,12 +300,14 @@ def _stops(
     by_place: dict[Place, list[Path]] = {}
     for column in range(len(COLUMNS)):
         for path in paths:
-            by_place.setdefault(path.places[column], []).append(path)
+            for place in path.places[column : column + 1]:
+                by_place.setdefault(place, []).append(path)
     return tuple(
         Stop(
             place=place,
             numbers=_numbers([_key(path) for path in through], tallies, waits),
             marked=any(path.marked for path in through),
+            is_culprit=any(path.marked and path.places[-1] == place for path in through),
         )
         for place, through in by_place.items()
     )
@@ -288,8 +319,8 @@ def _links(
     by_ends: dict[tuple[Place, Place], list[Path]] = {}
     for column in range(len(COLUMNS) - 1):
         for path in paths:
-            ends = path.places[column], path.places[column + 1]
-            by_ends.setdefault(ends, []).append(path)
+            for ends in pairwise(path.places[column : column + 2]):
+                by_ends.setdefault(ends, []).append(path)
     return tuple(
         Link(
             source=source,

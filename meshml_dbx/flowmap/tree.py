@@ -32,9 +32,13 @@ def lay_out_tree(flow: FlowMap, *, at_most: int = MOST_PATHS) -> Drawing:
     rows = _Rows(spread=_spread(kept))
     for client, of_client in groupby(side_by_side(kept), key=lambda path: path.places[0]):
         trunk = rows.add(0, name_of(client), numbers[client])
-        for service, of_service in groupby(of_client, key=lambda path: path.places[1]):
-            branch = rows.add(1, name_of(service), numbers[service], below=trunk)
+        for service, group in groupby(of_client, key=lambda path: path.places[1]):
+            of_service = list(group)
+            marked = any(path.marked for path in of_service if path.places[-1] == service)
+            branch = rows.add(1, name_of(service), numbers[service], below=trunk, marked=marked)
             for path in of_service:
+                if path.places[-1] == service:
+                    continue
                 name = f"{name_of(path.places[2])} → {name_of(path.places[3])}"
                 rows.add(2, name, path.numbers, below=branch, marked=path.marked)
     left_out = flow.left_out + len(flow.paths) - len(kept)

@@ -86,7 +86,7 @@ def test_that_nothing_was_recorded_is_said_once() -> None:
     text = diagnose(evidence([], cpu_s=None, not_seen=gaps)).text
 
     told = text.splitlines()[1:]
-    assert told[0] == "  No call of this run was recorded, so nothing can be said about the mesh."
+    assert told[0] == "  No call of this run was recorded, so nothing can be said about its waits."
     assert next(line for line in told if "not seen" in line) == f"  not seen: {gaps[1]}"
     assert text.lower().count("recorded") == 1
     assert text.count("CPU") == 1

@@ -7,6 +7,7 @@ import pytest
 
 from meshml_dbx.diagnosis import CAUSES, Culprit, Diagnosis, diagnose
 from meshml_dbx.diagnosis.causes import RULES
+from meshml_dbx.diagnosis.habits import KINDS
 from meshml_dbx.traffic.call import Attempt, Call, Connection
 from meshml_dbx.traffic.evidence import Evidence
 from tests.diagnosis.hand_made import (
@@ -75,7 +76,7 @@ def faulty(
 
 def test_every_cause_is_documented() -> None:
     """What the answer may say, the list of causes explains."""
-    assert {*RULES, "none"} == set(CAUSES)
+    assert {*RULES, "none", *KINDS} == set(CAUSES)
 
 
 # --- none -------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ PROMISED = {
         "verdict",
         "baseline",
         "culprits",
+        "client_patterns",
         "in_flight",
         "coverage",
         "ledger",
@@ -81,7 +82,8 @@ def test_a_run_without_calls_is_unknown_and_says_how_to_record_the_next() -> Non
 
     assert (answer.verdict, answer.culprits, answer.wait_s) == ("unknown", (), 0.0)
     assert answer.text.splitlines()[-1] == (
-        "next: meshml run --mesh mesh.yml --client NAME -- python PROGRAM"
+        "next: meshml record -- python PROGRAM   (in a notebook: meshml_dbx.record(); "
+        "with a mesh: meshml run --mesh mesh.yml --client NAME -- python PROGRAM)"
     )
 
 
