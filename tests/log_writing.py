@@ -1,4 +1,7 @@
-"""Writes log folders as a sidecar does: the same names, keys and order of keys, on a real disk."""
+"""Writes log folders as a sidecar does: the same names, keys and order of keys, on a real disk.
+
+With ``observer="client"`` it writes as a process that records itself, which knows more keys.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -7,6 +10,8 @@ from pathlib import Path
 
 from meshml_dbx.traffic.access_log import (
     ATTEMPT_FIELDS,
+    CLIENT_FIELDS,
+    CLIENT_OBSERVER,
     CONNECTION_FIELDS,
     FIELDS,
     Field,
@@ -36,9 +41,15 @@ TABLES: dict[str, tuple[Field, ...]] = {
 }
 
 
+def keys_of(record: str, observer: object) -> list[str]:
+    """The keys that such a line has: a proxy does not write what only the process knows."""
+    unknown = () if observer == CLIENT_OBSERVER else CLIENT_FIELDS
+    return [item.json_key() for item in TABLES[record] if item not in unknown]
+
+
 def line_of(record: str, kind: str, **values: object) -> bytes:
     """A line with every key of its table, null unless given, sorted as Envoy sorts them."""
-    keys = {item.json_key(): None for item in TABLES[record]}
+    keys = dict.fromkeys(keys_of(record, values.get("observer")))
     times = {
         k: time_text(v)
         for k, v in values.items()
@@ -98,8 +109,24 @@ class Writer:
             "connect_us": 300,
             "upstream_host": "127.0.0.1:18082",
             "upstream_connection_id": 7,
+            "attempt": self.number_of_try(1),
         }
-        return line_of("call", kind, **(values | over))
+        return line_of("call", kind, **(values | self.own_values(number) | over))
+
+    def own_values(self, number: int) -> dict[str, object]:
+        """What is otherwise in the line of a process that records itself: it knows no mesh."""
+        if self.observer != CLIENT_OBSERVER:
+            return {}
+        unknown = ("mesh", "mesh_version", "route", "target", "details", "flags")
+        return {
+            **dict.fromkeys(unknown),
+            "thread": f"worker-{number % 4}",
+            "resource": 2**62 + number % 300,
+        }
+
+    def number_of_try(self, attempt: int) -> object:
+        """A proxy has it from a header, and quotes it."""
+        return attempt if self.observer == CLIENT_OBSERVER else str(attempt)
 
     def start(self, number: int, **over: object) -> bytes:
         """The line at the start of a call, in which most is not known yet."""
@@ -113,7 +140,7 @@ class Writer:
             **self.literals(),
             "start_time": T0 + number * 1000 + attempt,
             "request_id": f"req-{number:08d}",
-            "attempt": str(attempt),
+            "attempt": self.number_of_try(attempt),
             "code": 503,
         }
         return line_of("attempt", "UpstreamEnd", **(values | over))
@@ -127,6 +154,11 @@ class Writer:
         """A line with the proxy's counters and the program's CPU."""
         own = {"sidecar_id": self.sidecar_id, "process_id": self.process_id, "time": time}
         return line_of("sample", kind, **(own | over))
+
+    def program(self, kind: str, time: int, **over: object) -> bytes:
+        """The begin or end line of the program."""
+        own = self.literals() | {"time": time}
+        return line_of("program", kind, **(own | over))
 
     def mesh(self, version: str, document: str, time: int = T0) -> bytes:
         """The line with the mesh file that the sidecar started with."""

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from meshml_dbx.diagnosis.table import WAITING_OBSERVERS, Bools, CallTable, Ints
+from meshml_dbx.diagnosis.table import Bools, CallTable, Ints
+from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 from meshml_dbx.traffic.call import Attempt
 
 PARTS: dict[str, str] = {

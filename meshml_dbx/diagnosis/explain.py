@@ -24,9 +24,9 @@ from meshml_dbx.diagnosis.ends import commonest, kind_of, kinds, listed
 from meshml_dbx.diagnosis.identity import plain_reason
 from meshml_dbx.diagnosis.policies import Limit
 from meshml_dbx.diagnosis.rank import NONE, Suspect
-from meshml_dbx.diagnosis.table import WAITING_OBSERVERS, Ints
+from meshml_dbx.diagnosis.table import Ints
 from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds
-from meshml_dbx.traffic.access_log import UNFINISHED_TYPE
+from meshml_dbx.traffic.access_log import UNFINISHED_TYPE, WAITING_OBSERVERS
 
 _NO_WAY = {
     "meshml:drop-all": "{} is none of the client's backends, and the mesh drops other hosts",

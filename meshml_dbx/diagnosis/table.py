@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from meshml_dbx.traffic.access_log import UNFINISHED_TYPE
+from meshml_dbx.traffic.access_log import CLIENT_OBSERVER, UNFINISHED_TYPE
 from meshml_dbx.traffic.call import Call
 from meshml_dbx.traffic.evidence import (
     NUMBER_COLUMNS,
@@ -33,12 +33,6 @@ FIRST_ERROR = 500
 
 PROXY_TOKEN_MISSING = 407
 CALLER_GONE = ("DC", "DR")
-
-CLIENT = "client"
-"""The observer of calls that the calling process recorded itself; no proxy saw those."""
-
-WAITING_OBSERVERS = frozenset({"egress", CLIENT})
-"""Who sees calls from the side that waits for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,7 +132,7 @@ def table_of(
     pairs = {name: _merged(calls.texts[name], flying.texts[name]) for name in TEXT_COLUMNS}
     is_open = np.arange(len(calls) + len(flying)) >= len(calls)
     begun, duration = numbers["start_time"], np.maximum(numbers["duration_us"], 0)
-    dead, by_client = _are(pairs["type"], UNFINISHED_TYPE), _are(pairs["observer"], CLIENT)
+    dead, by_client = _are(pairs["type"], UNFINISHED_TYPE), _are(pairs["observer"], CLIENT_OBSERVER)
     ended = np.where(is_open & ~dead, np.maximum(begun, span[1]), begun + duration)
     return CallTable(
         request_ids=calls.request_ids + flying.request_ids,
@@ -157,7 +151,7 @@ def table_of(
 def seen_by_client(evidence: Evidence) -> bool:
     """Whether the calling process alone recorded the calls, so that no proxy saw any."""
     observers = {*evidence.calls.texts["observer"].names}
-    return observers | {one.observer for one in evidence.in_flight} == {CLIENT}
+    return observers | {one.observer for one in evidence.in_flight} == {CLIENT_OBSERVER}
 
 
 def _are(column: tuple[Ints, tuple[str, ...]], wanted: str) -> Bools:

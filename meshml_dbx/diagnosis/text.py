@@ -10,7 +10,7 @@ from meshml_dbx.diagnosis import baseline, case, causes, habits, rank, repeats
 from meshml_dbx.diagnosis.units import counted, milliseconds, percent, seconds, short_id
 from meshml_dbx.diagnosis.verdict import NO_PROXYS_VIEW, WORTH_SAYING_SHARE, waited_on
 from meshml_dbx.traffic.access_log import time_text
-from meshml_dbx.traffic.evidence import NOTHING_RECORDED, PAST_THE_PROXY
+from meshml_dbx.traffic.evidence import COUNTED_BY_PROGRAM, NOTHING_RECORDED
 
 if TYPE_CHECKING:
     from meshml_dbx.diagnosis.diagnosis import Culprit, Diagnosis, EvidenceRow
@@ -85,7 +85,9 @@ def _not_seen(diagnosis: "Diagnosis") -> list[str]:
         return listed
     unexplained = diagnosis.coverage.unexplained_s >= WORTH_SAYING_SHARE * diagnosis.duration_s
     is_missed = unexplained or diagnosis.verdict == "program"
-    return [one for one in listed if PAST_THE_PROXY in one or (is_missed and one == NO_PROXYS_VIEW)]
+    return [
+        one for one in listed if COUNTED_BY_PROGRAM in one or (is_missed and one == NO_PROXYS_VIEW)
+    ]
 
 
 def evidence_rows(diagnosis: "Diagnosis") -> tuple[tuple[str, ...], ...]:

@@ -10,9 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.spans import Span
 from meshml_dbx.lake.tables import TABLES, TableNames
-
-WAITING_OBSERVERS = ("egress", "client")
-"""Whose rows count: the caller's side of a call, so that none counts twice."""
+from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 
 FIRST_ERROR_CODE = 500
 EDGE_KEY = ("client", "virtual_service", "route", "target")

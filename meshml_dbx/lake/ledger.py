@@ -1,7 +1,8 @@
 """Whether anything was lost between a proxy and its rows: one row of ``ledger`` per sidecar.
 
-Goes in: the proxy's own counters, as its last sample has them, the lines that its files hold, and
-the rows that came of them. Comes out: what the counters have and no row tells of, and why.
+A process that records itself has a row like a sidecar's. Goes in: the proxy's own counters, as its
+last sample has them, the lines that its files hold, and the rows that came of them. Comes out: what
+the counters have and no row tells of, and why.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,12 +15,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.tables import TABLES, THREADS, TableNames, any_of
-from meshml_dbx.traffic.access_log import END_TYPE
+from meshml_dbx.traffic.access_log import CLIENT_OBSERVER, END_TYPE
+from meshml_dbx.traffic.evidence import DROPPED_TEXT
 
 BEGUN = "begun"
-WHOM = ("process_id", "client", "virtual_node")
+WHOM = ("process_id", "client", "virtual_node", "observer")
 COUNTED_ROWS = ("rows", "tunnels", "unfinished", "quarantined")
-TIME = "counted_at"
+TIMES = ("counted_at", "begun_at")
 
 Figures = dict[str, Any]
 """What is known of one sidecar, by the names of the ledger's columns."""
@@ -46,7 +48,7 @@ def ledger_of_sidecars(spark: SparkSession, names: TableNames, sidecars: list[st
     take a third of the time of one that joins them all.
     """
     tables = _Tables(spark=spark, names=names, sidecars=sidecars)
-    asked = (tables.files, tables.programs, tables.counters, tables.rows)
+    asked = (tables.files, tables.rows, tables.programs, tables.counters)
     with ThreadPoolExecutor(THREADS) as pool:
         answers = [answer.result() for answer in [pool.submit(ask) for ask in asked]]
     known: dict[str, Figures] = {sidecar_id: {} for sidecar_id in sidecars}
@@ -76,8 +78,9 @@ def _explained(row: Mapping[str, Any]) -> str | None:
 
     A line in quarantine may be any call's; a call without an end is one whose end was not written.
     """
+    is_recorder = row["observer"] == CLIENT_OBSERVER
     if row["counted"] is None:
-        return "no sample of the proxy's counters"
+        return f"no sample of the {'recorder' if is_recorder else 'proxy'}'s counters"
     if not row["lost"]:
         return None
     parts = [
@@ -86,10 +89,11 @@ def _explained(row: Mapping[str, Any]) -> str | None:
             ("quarantined", "lines of its log are in quarantine"),
             ("unfinished", "calls have a start and no end"),
             ("write_failed", "writes of the proxy's log failed"),
+            ("dropped", f"calls {DROPPED_TEXT}"),
         )
         if row[name]
     ]
-    if not row["ended"]:
+    if not row["ended"] and row["lost"] > (row["dropped"] or 0):
         parts.append("killed or still running: its last log lines were in memory, not in a file")
     return "; ".join(parts) or None
 
@@ -112,7 +116,10 @@ class _Tables:
     def programs(self) -> dict[str, Figures]:
         """Whose the sidecars are."""
         programs = self._of("programs").groupBy("sidecar_id")
-        return _by_sidecar(programs.agg(*(F.max(name).alias(name) for name in WHOM)))
+        begun = F.unix_micros(F.min(F.when(F.col("type") == "begin", F.col("time"))))
+        return _by_sidecar(
+            programs.agg(begun.alias("begun_at"), *(F.max(name).alias(name) for name in WHOM))
+        )
 
     def counters(self) -> dict[str, Figures]:
         """The proxy's counters, as the last sample has them."""
@@ -122,24 +129,26 @@ class _Tables:
             "ended": F.col("type") == "last",
             "log_bytes": F.col("log_bytes"),
             "write_failed": F.col("write_failed"),
+            "dropped": F.col("dropped"),
         }
         last = [F.max_by(value, F.col("time")).alias(name) for name, value in sampled.items()]
         samples = self._of("samples").where("requests_total IS NOT NULL").groupBy("sidecar_id")
-        return _by_sidecar(samples.agg(F.unix_micros(F.max("time")).alias(TIME), *last))
+        return _by_sidecar(samples.agg(F.unix_micros(F.max("time")).alias("counted_at"), *last))
 
     def rows(self) -> dict[str, Figures]:
-        """How many rows came of its lines, by what they became."""
+        """How many rows came of its lines, by what they became, and who saw its calls."""
+        unsaid = self._of("quarantine").withColumn("observer", F.lit(None).cast("STRING"))
         tables = {
             "rows": self._of("calls"),
             "tunnels": self._of("tunnels").where(F.col("type") == END_TYPE),
             "unfinished": self._of("unfinished_calls"),
-            "quarantined": self._of("quarantine"),
+            "quarantined": unsaid,
         }
-        ids = [rows.select("sidecar_id", F.lit(n).alias("n")) for n, rows in tables.items()]
-        each = reduce(DataFrame.unionAll, ids).groupBy("sidecar_id")
-        return _by_sidecar(
-            each.agg(*(F.count_if(F.col("n") == name).alias(name) for name in COUNTED_ROWS))
-        )
+        columns = ("sidecar_id", "observer")
+        rows = [table.select(*columns, F.lit(n).alias("n")) for n, table in tables.items()]
+        each = reduce(DataFrame.unionAll, rows).groupBy("sidecar_id")
+        counts = (F.count_if(F.col("n") == name).alias(name) for name in COUNTED_ROWS)
+        return _by_sidecar(each.agg(F.max("observer").alias("observer"), *counts))
 
     def _of(self, table: str) -> DataFrame:
         return self.spark.table(self.names.table(table)).where(
@@ -148,13 +157,15 @@ class _Tables:
 
 
 def _by_sidecar(rows: DataFrame) -> dict[str, Figures]:
-    figures = (row.asDict() for row in rows.collect())
+    """What is known of each sidecar; what is not known is left out."""
+    figures = ({k: v for k, v in row.asDict().items() if v is not None} for row in rows.collect())
     return {str(one.pop("sidecar_id")): one for one in figures}
 
 
 def _frame(spark: SparkSession, rows: list[Figures]) -> DataFrame:
     """Rows of the table ``ledger``; times come as microseconds, whatever the time zone here."""
     columns = TABLES["ledger"]
-    raw = ", ".join(f"`{name}` {'BIGINT' if name == TIME else kind}" for name, kind in columns)
+    raw = ", ".join(f"`{name}` {'BIGINT' if name in TIMES else kind}" for name, kind in columns)
     values = [tuple(row[name] for name, _ in columns) for row in rows]
-    return spark.createDataFrame(values, raw).withColumn(TIME, F.timestamp_micros(TIME))
+    moments = {name: F.timestamp_micros(name) for name in TIMES}
+    return spark.createDataFrame(values, raw).withColumns(moments)

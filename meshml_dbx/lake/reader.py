@@ -12,7 +12,6 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.columns import CallTable, read_calls
-from meshml_dbx.lake.edges import WAITING_OBSERVERS
 from meshml_dbx.lake.join import Owners, own_calls, owners_during
 from meshml_dbx.lake.read_runs import stored_runs
 from meshml_dbx.lake.spans import LAST_MOMENT, Span
@@ -23,6 +22,7 @@ from meshml_dbx.traffic.access_log import (
     CONNECTION_FIELDS,
     FIELDS,
     UNFINISHED_TYPE,
+    WAITING_OBSERVERS,
     Field,
 )
 from meshml_dbx.traffic.call import Attempt, Call, Connection
@@ -132,31 +132,40 @@ class RunReader:
         begin = F.when(F.col("type") == "begin", F.lit(0))
         columns = ("sidecar_id", F.unix_micros("time").alias("time"))
         sampled = self._table("samples").where(wanted).select(*columns, "cpu_us")
-        programs = self._table("programs").where(wanted)
-        told = programs.select(*columns, "cpu_us")
-        begun = programs.select(*columns, begin.alias("cpu_us"))
-        points = sampled.unionByName(told).unionByName(begun).where("cpu_us IS NOT NULL")
+        # A program begins with none, unless it says that it began before its recorder did.
+        told = self._table("programs").where(wanted)
+        used = told.select(*columns, F.coalesce("cpu_us", begin).alias("cpu_us"))
+        points = sampled.unionByName(used).where("cpu_us IS NOT NULL")
         return tuple(CounterPoint(**row.asDict()) for row in points.collect())
 
     def counts(
         self, run: Run, rows: Mapping[str, int], sidecars: Iterable[str]
     ) -> tuple[SidecarCount, ...]:
-        """What each of the run's sidecars counted and logged; ``rows``: its calls of the run."""
+        """What each of the run's sidecars counted and logged; ``rows``: its calls of the run.
+
+        ``sidecars`` are those that calls of the run passed; others served its process meanwhile.
+        """
         served = F.col("process_id") == F.lit(run.process_id)
-        wanted = F.col("sidecar_id").isin(sorted(sidecars)) | F.coalesce(served, F.expr("false"))
-        ledger = self._table("ledger").where(wanted)
-        return tuple(
+        passed = frozenset(sidecars)
+        wanted = F.col("sidecar_id").isin(sorted(passed)) | F.coalesce(served, F.expr("false"))
+        moments = {f"{name}_us": F.unix_micros(name) for name in ("counted_at", "begun_at")}
+        ledger = self._table("ledger").where(wanted).withColumns(moments)
+        counts = (
             SidecarCount(
                 sidecar_id=row["sidecar_id"],
                 rows=rows.get(row["sidecar_id"], 0),
                 others=row["rows"] + row["tunnels"] - rows.get(row["sidecar_id"], 0),
                 counted=row["counted"],
-                counted_at=row["counted_us"],
+                counted_at=row["counted_at_us"],
                 ended=bool(row["ended"]),
                 quarantined=row["quarantined"],
+                dropped=row["dropped"] or 0,
+                observer=row["observer"],
+                begun_at=row["begun_at_us"],
             )
-            for row in ledger.withColumn("counted_us", F.unix_micros("counted_at")).collect()
+            for row in ledger.collect()
         )
+        return tuple(one for one in counts if one.sidecar_id in passed or one.lasted_during(run))
 
     def documents(self, versions: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Source and text of these meshes; the first that declared one is believed."""

@@ -149,8 +149,7 @@ def parse_lines(lines: DataFrame, kind: Kind) -> DataFrame:
     schema = _schema(kind.fields, number="BIGINT")
     parsed = lines.select("log_file", "value", _from_json(schema).alias("r"))
     columns = [_fast_column(field).alias(field.column) for field in kind.fields]
-    good = F.col(f"r.{CORRUPT}").isNull() & _is_whole("value") & _time(kind).isNotNull()
-    return parsed.select("log_file", *columns, *_made(kind), good.alias("good"))
+    return parsed.select("log_file", *columns, *_made(kind), _is_good(kind).alias("good"))
 
 
 def parse_slowly(lines: DataFrame, kind: Kind) -> DataFrame:
@@ -162,7 +161,7 @@ def parse_slowly(lines: DataFrame, kind: Kind) -> DataFrame:
     found = (
         lines.where(F.col("kind") == kind.name)
         .withColumn("r", _from_json(strict))
-        .where(~(F.col(f"r.{CORRUPT}").isNull() & _is_whole("value") & _time(kind).isNotNull()))
+        .where(~_is_good(kind))
         .withColumn("r", _from_json(patient))
     )
     columns = [_patient_column(field).alias(field.column) for field in kind.fields]
@@ -182,8 +181,8 @@ def _or_dash(column: Column) -> Column:
 
 
 def _schema(fields: tuple[Field, ...], *, number: str) -> str:
-    kinds = {"text": "STRING", "time": "STRING", "number": number}
-    columns = [f"`{field.json_key()}` {kinds[field.kind]}" for field in fields]
+    plain = {field for field in fields if field.kind == "number" and not field.is_quoted_number}
+    columns = [f"`{field.json_key()}` {number if field in plain else 'STRING'}" for field in fields]
     return ", ".join((*columns, f"{CORRUPT} STRING"))
 
 
@@ -202,6 +201,14 @@ def _is_whole(name: str) -> Column:
     )
 
 
+def _is_good(kind: Kind) -> Column:
+    """Whether all values of a line could be read, parsed for the usual way of writing them."""
+    whole = F.col(f"r.{CORRUPT}").isNull() & _is_whole("value") & _time(kind).isNotNull()
+    quoted = (field for field in kind.fields if field.is_quoted_number)
+    numbers = (_value(f).isNull() | _fast_column(f).isNotNull() for f in quoted)
+    return reduce(Column.__and__, numbers, whole)
+
+
 def _value(field: Field) -> Column:
     return F.col(f"r.`{field.json_key()}`")
 
@@ -216,7 +223,7 @@ def _fast_column(field: Field) -> Column:
         case "text":
             return _text(field)
         case "number":
-            return _value(field)
+            return _value(field).try_cast("BIGINT") if field.is_quoted_number else _value(field)
         case "time":
             return _as_time(_value(field))
 

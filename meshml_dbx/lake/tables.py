@@ -89,7 +89,8 @@ TABLES: dict[str, Columns] = {
         "sidecar_id STRING, process_id STRING, client STRING, virtual_node STRING, "
         "counted BIGINT, counted_at TIMESTAMP, ended BOOLEAN, end_lines BIGINT, rows BIGINT, "
         "tunnels BIGINT, unfinished BIGINT, quarantined BIGINT, log_bytes BIGINT, "
-        "read_bytes BIGINT, write_failed BIGINT, lost BIGINT, explained STRING"
+        "read_bytes BIGINT, write_failed BIGINT, lost BIGINT, explained STRING, "
+        "observer STRING, begun_at TIMESTAMP, dropped BIGINT"
     ),
     "quarantine": _plain(
         "batch BIGINT, file STRING, byte_offset BIGINT, bytes BIGINT, sidecar_id STRING, "

@@ -16,10 +16,12 @@ import orjson
 from meshml_dbx.recording.columns import Row, attempts_made, row_of
 from meshml_dbx.recording.read import BadLine, Block, FolderReader
 from meshml_dbx.traffic.access_log import (
+    CLIENT_OBSERVER,
     END_TYPE,
     PERIODIC_TYPE,
     START_TYPE,
     UNFINISHED_TYPE,
+    WAITING_OBSERVERS,
     BadLineError,
     attempt_of,
     call_of,
@@ -30,6 +32,7 @@ from meshml_dbx.traffic.access_log import (
     read_time,
 )
 from meshml_dbx.traffic.call import Attempt, Call, Connection
+from meshml_dbx.traffic.evidence import LIVE_AFTER_SAMPLE_US
 from meshml_dbx.traffic.log_folder import SidecarLogs
 from meshml_dbx.traffic.program_log import (
     MESH_FIELDS,
@@ -46,9 +49,6 @@ Where = tuple[object, int | None]
 Placed = tuple[tuple[Path, int], Values]
 """A decoded line with the file and offset that it came from."""
 Word = TypeVar("Word", Call, Attempt)
-
-WAITING_OBSERVERS = frozenset(("egress", "client"))
-"""Whose rows count as waits: the caller's side of a call, not the called node's."""
 
 _FINISHED_CALL = re.compile(rb'"_type": ?"DownstreamEnd"')
 _SELDOM = re.compile(rb'"_record": ?"(?:mesh|stage|program|sample)"|"failure": ?"')
@@ -133,9 +133,10 @@ class Collector:
     def records(self) -> Records:
         """What was taken so far, with the calls that have no end yet. Call it once, at the end."""
         records = self._records
+        last: Values = max(records.samples, key=time_of, default={})
         for placed in self._open.values():
             call = self._make(call_of, placed)
-            if call:
+            if call and not _has_ended_untold(call, last):
                 (records.tunnels if call.is_tunnel else records.in_flight).append(call)
         waiting = {(c.request_id, c.connection_id) for c in records.in_flight if c.retries}
         for where in (self._retried | waiting) & self._attempts.keys():
@@ -243,6 +244,17 @@ _TAKERS: dict[object, Callable[[Collector, Values], None]] = {
 
 def _where(values: Values) -> Where:
     return values["request_id"], read_number(values.get("connection_id"))
+
+
+def _has_ended_untold(call: Call, last_sample: Values) -> bool:
+    """Whether a recorder that dropped ends must have dropped this call's.
+
+    It tells of each call in flight every second, and of those left at its own end.
+    """
+    if call.observer != CLIENT_OBSERVER or not last_sample.get("dropped"):
+        return False
+    silent = call.end_time + LIVE_AFTER_SAMPLE_US < time_of(last_sample)
+    return call.type != UNFINISHED_TYPE and (silent or last_sample["type"] == "last")
 
 
 _PROGRESS = {START_TYPE: 0, PERIODIC_TYPE: 1, UNFINISHED_TYPE: 2}

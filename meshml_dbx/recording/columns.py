@@ -11,7 +11,15 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
-from meshml_dbx.traffic.access_log import FIELDS, LARGEST_NUMBER, call_of, read_text, read_time
+from meshml_dbx.traffic.access_log import (
+    CLIENT_FIELDS,
+    FIELDS,
+    LARGEST_NUMBER,
+    call_of,
+    read_number,
+    read_text,
+    read_time,
+)
 from meshml_dbx.traffic.evidence import (
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
@@ -25,23 +33,42 @@ Value = TypeVar("Value")
 
 _KEYS = {field.column: field.json_key() for field in FIELDS}
 _COMPUTED = ("start_time", "duration_us", "pattern", "join_method")
-_NUMBERS = tuple(name for name in NUMBER_COLUMNS if name not in _COMPUTED)
+_QUOTED = tuple(field.column for field in FIELDS if field.is_quoted_number)
+_ONLY_CLIENT = tuple(field.column for field in CLIENT_FIELDS if field.kind == "number")
 _TEXTS = tuple(name for name in TEXT_COLUMNS if name not in _COMPUTED)
-_STAGE = _TEXTS.index("stage")
-_ATTEMPTS = _NUMBERS.index("attempts")
 _PLAIN_NUMBERS = frozenset((int, type(None)))
 _PLAIN_TEXTS = frozenset((str, type(None)))
 
-_numbers_of = itemgetter(
-    *(_KEYS[name] for name in _NUMBERS),
-    *(f.json_key() for f in FIELDS if f.kind == "number" and f.column not in _NUMBERS),
+
+def _wanted_first(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of the columns of numbers that evidence has, and these followed by the others."""
+    listed = tuple(names)
+    wanted = tuple(name for name in NUMBER_COLUMNS if name in listed)
+    return wanted, (*wanted, *(name for name in listed if name not in wanted))
+
+
+_PROXY_NUMBERS, _proxy_columns = _wanted_first(
+    f.column for f in FIELDS if f.kind == "number" and f.column not in (*_QUOTED, *_ONLY_CLIENT)
 )
+_CLIENT_NUMBERS, _client_columns = _wanted_first(_ONLY_CLIENT)
+_NUMBERS = (*_PROXY_NUMBERS, *_QUOTED, *_CLIENT_NUMBERS)
+_STAGE = _TEXTS.index("stage")
+_ATTEMPTS = _NUMBERS.index("attempts")
+
+# All numbers of a line are looked at, not only those of evidence: a bad one makes a bad line.
+_numbers_of = itemgetter(*(_KEYS[name] for name in _proxy_columns))
+_client_numbers_of = itemgetter(*(_KEYS[name] for name in _client_columns))
+_QUOTED_KEYS = tuple(_KEYS[name] for name in _QUOTED)
+_CLIENT_MARK = CLIENT_FIELDS[0].json_key()
+"""A proxy writes no key of these fields, a process that records itself writes all of them."""
+_NO_CLIENT_NUMBERS: tuple[int | None, ...] = (None,) * len(_CLIENT_NUMBERS)
 _texts_of = itemgetter(*(_KEYS[name] for name in _TEXTS))
 _whole_of = itemgetter(
     *(_KEYS[name] for name in ("total_us", "duration_ms", "request_id", "process_id")),
     *(_KEYS[name] for name in ("client", "run_id", "connection_id", "method", "path")),
 )
 _pattern = lru_cache(maxsize=1 << 14)(pattern_of)
+_quoted_number = lru_cache(maxsize=1 << 10, typed=True)(read_number)
 
 
 class Row(NamedTuple):
@@ -76,15 +103,17 @@ def row_of(values: Mapping[str, object]) -> Row:
     """
     try:
         numbers = _numbers_of(values)
+        own = _client_numbers_of(values) if _CLIENT_MARK in values else _NO_CLIENT_NUMBERS
+        quoted = tuple(map(_quoted_number, map(values.__getitem__, _QUOTED_KEYS)))
         texts = _texts_of(values)
         total, duration_ms, request_id, process_id, *more = _whole_of(values)
         client, run_id, connection_id, method, path = more
-    except KeyError:  # written by another version, which has other fields
+    except (KeyError, TypeError):  # of another version, with other fields, or no number at all
         return _row_of_call(values)
     if not (
-        _PLAIN_NUMBERS.issuperset(map(type, numbers))
+        _PLAIN_NUMBERS.issuperset(map(type, numbers + own))
         and _PLAIN_TEXTS.issuperset(map(type, texts))
-        and max([number or 0 for number in numbers]) <= LARGEST_NUMBER
+        and max([number or 0 for number in numbers + own]) <= LARGEST_NUMBER
     ):
         return _row_of_call(values)
     return Row(
@@ -97,7 +126,7 @@ def row_of(values: Mapping[str, object]) -> Row:
         connection_id,
         total if total is not None else (duration_ms or 0) * 1000,
         _pattern(read_text(method), read_text(path)),
-        numbers[: len(_NUMBERS)],
+        numbers[: len(_PROXY_NUMBERS)] + quoted + own[: len(_CLIENT_NUMBERS)],
         texts,
     )
 

@@ -56,7 +56,7 @@ def read_evidence(
     sidecars = find_sidecars(logs, since=min(r.start_time for r in (run, *compared)))
     read = tuple(_read(sidecar, run, compared) for sidecar in sidecars)
     own = _claim(run, runs, read)
-    counts = tuple(_count(part) for part in own if part.is_of(run))
+    counts = _counts(run, own)
     calls = columns_of(joined for part in own for joined in part.rows)
     in_flight = _ordered(call for part in own for call in part.in_flight)
     tunnels = _ordered(call for part in own for call in part.tunnels)
@@ -119,10 +119,14 @@ class _Part:
     ambiguous: int
     windowed: int
 
-    def is_of(self, run: Run) -> bool:
-        """Whether the sidecar is one of the run's, so that its counters are the run's affair."""
-        served = self.sidecar.process_id is not None and self.sidecar.process_id == run.process_id
-        return served or bool(self.rows or self.in_flight or self.tunnels)
+    @property
+    def has_calls(self) -> bool:
+        """Whether any call of the run passed it."""
+        return bool(self.rows or self.in_flight or self.tunnels)
+
+    def served(self, run: Run) -> bool:
+        """Whether it is a sidecar of the run's process."""
+        return self.sidecar.process_id is not None and self.sidecar.process_id == run.process_id
 
 
 def _compared(run: Run, runs: Iterable[Run], baseline: str | None) -> tuple[Run, ...]:
@@ -300,23 +304,35 @@ def _cpu_s(run: Run, own: Iterable[_Part], processes: frozenset[str], read_at: i
 
 
 def _cpu_points(records: Records, processes: frozenset[str]) -> list[tuple[int, int]]:
-    points = [
-        (time_of(values), read_number(values["cpu_us"]))
-        for values in (*records.samples, *records.programs)
-        if values["process_id"] in processes
-    ]
-    begins = [
-        (time_of(values), 0)
-        for values in records.programs
-        if values["type"] == "begin" and values["process_id"] in processes
-    ]
-    return [(moment, cpu) for moment, cpu in (*points, *begins) if cpu is not None]
+    told = (v for v in (*records.samples, *records.programs) if v["process_id"] in processes)
+    points = ((time_of(values), _cpu_us(values)) for values in told)
+    return [(moment, cpu) for moment, cpu in points if cpu is not None]
+
+
+def _cpu_us(values: Values) -> int | None:
+    """A program begins with none, unless it says that it began before its recorder did."""
+    used = read_number(values["cpu_us"])
+    return 0 if used is None and values["type"] == "begin" else used
+
+
+def _counts(run: Run, own: Iterable[_Part]) -> tuple[SidecarCount, ...]:
+    """What those sidecars counted whose counters are the run's affair.
+
+    They are those that its calls passed, and those that served its process meanwhile.
+    """
+    pairs = ((part, _count(part)) for part in own)
+    return tuple(
+        count
+        for part, count in pairs
+        if part.has_calls or (part.served(run) and count.lasted_during(run))
+    )
 
 
 def _count(part: _Part) -> SidecarCount:
     """What the sidecar counted and what its lines tell, for the run's ledger."""
     sampled = [v for v in part.records.samples if v["requests_total"] is not None]
     last: Values = max(sampled, key=time_of, default={})
+    begins = [time_of(v) for v in part.records.programs if v["type"] == "begin"]
     return SidecarCount(
         sidecar_id=part.records.sidecar_id,
         rows=len(part.rows),
@@ -325,6 +341,9 @@ def _count(part: _Part) -> SidecarCount:
         counted_at=time_of(last) if last else None,
         ended=last.get("type") == "last",
         quarantined=len(part.records.bad_lines),
+        dropped=(read_number(last["dropped"]) or 0) if last else 0,
+        observer=part.sidecar.observer,
+        begun_at=min(begins, default=None),
     )
 
 

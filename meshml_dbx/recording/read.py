@@ -86,7 +86,10 @@ def list_sidecars(logs: Path) -> tuple[str, ...]:
     Raises:
         LogFolderError: the folder is missing, cannot be read, or holds no sidecar's log.
     """
-    advice = "record a run first: meshml run --client NAME -- python train.py; or see --logs"
+    advice = (
+        "record a run first: meshml record -- python train.py, "
+        "or with a mesh meshml run --client NAME -- python train.py; or see --logs"
+    )
     try:
         found = sorted(entry.name for entry in os.scandir(logs) if entry.is_dir())
     except OSError as error:

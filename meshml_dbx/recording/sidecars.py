@@ -24,6 +24,7 @@ CLOCK_MARGIN_US = 2_000_000
 class Sidecar:
     """One sidecar's folder: whom it served, and between which moments it wrote.
 
+    A process that records itself has such a folder too: ``observer`` is then client.
     ``known`` is False when no readable line says whom it served: then it may be anyone's.
 
     >>> folder = SidecarLogs(root=Path("logs"), sidecar_id="a-1")
@@ -37,6 +38,7 @@ class Sidecar:
     known: bool = False
     process_id: str | None = None
     client: str | None = None
+    observer: str | None = None
 
     def wrote_during(self, run: Run) -> bool:
         """Whether it can have written anything about the time of a run."""
@@ -82,6 +84,7 @@ def _look(folder: SidecarLogs, since: int) -> Sidecar | None:
                 known=True,
                 process_id=read_text(values.get("process_id")),
                 client=read_text(values.get("client")),
+                observer=read_text(values.get("observer")),
             )
     return Sidecar(folder=folder, first=0, last=last)
 

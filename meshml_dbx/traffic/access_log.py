@@ -9,6 +9,7 @@ Operators and their null rules: Envoy 1.40, "Access logging".
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from meshml_dbx.traffic.call import Attempt, Call, Connection
@@ -55,6 +56,11 @@ class Field:
         """The key in the JSON line: the column's name unless another is given."""
         return self.key or self.column
 
+    @property
+    def is_quoted_number(self) -> bool:
+        """Whether it is a number that Envoy takes from a header, and so writes as a text: "7"."""
+        return self.kind == "number" and (self.operator or "").startswith("%REQ(")
+
 
 def _duration(column: str, start: str, end: str, *, on_attempt: bool = True) -> Field:
     return Field(
@@ -79,6 +85,11 @@ LITERALS = (
     Field(column="virtual_node"),
     Field(column="environment"),
 )
+
+CLIENT_OBSERVER = "client"
+"""Who says what a process itself recorded of its calls; a proxy says ``egress`` or ``ingress``."""
+WAITING_OBSERVERS = ("egress", CLIENT_OBSERVER)
+"""Whose calls are waits: the caller's side of a call, so that none counts twice."""
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _TIME_LENGTH = len("2026-11-23T05:08:42.566797Z")
@@ -210,7 +221,13 @@ def time_text(micros: int) -> str:
     '2026-11-23T05:08:42.566797Z'
     """
     seconds, rest = divmod(micros, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).strftime(TIME_FORMAT)
+    return f"{_second_text(seconds)}.{rest:06}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(seconds: int) -> str:
+    """A recorder stamps many lines of one second, and strftime takes longer than all the rest."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def read_text(value: object) -> str | None:

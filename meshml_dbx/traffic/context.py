@@ -23,7 +23,10 @@ CLIENT_VARIABLE = "MESHML_CLIENT"
 LOGS_VARIABLE = "MESHML_LOGS"
 SIDECAR_VARIABLE = "MESHML_SIDECAR_ID"
 RECORD_VARIABLE = "MESHML_RECORD"
-"""Set where a process records its calls itself, and has those it starts do so too."""
+"""Set where a process records its calls itself, and has those it starts do so too.
+
+It is the log folder: ``MESHML_LOGS`` may be where a recorder keeps its live files meanwhile.
+"""
 
 CURRENT_STAGE: ContextVar[str | None] = ContextVar("meshml_stage", default=None)
 

@@ -10,8 +10,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from meshml_dbx.traffic.access_log import CLIENT_OBSERVER
 from meshml_dbx.traffic.call import Attempt, Call, Connection
-from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.ownership import Run, end_of
 from meshml_dbx.traffic.program_log import Stage
 
 UNKNOWN = -1
@@ -34,10 +35,13 @@ NUMBER_COLUMNS: tuple[str, ...] = (
     "connect_us",
     "tls_us",
     "upstream_connection_id",
+    "attempt",
+    "resource",
 )
 
 TEXT_COLUMNS: tuple[str, ...] = (
     "type",
+    "observer",
     "sidecar_id",
     "client",
     "authority",
@@ -90,7 +94,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallColumns:
-    """The finished egress calls of a run, column by column; see the two lists of names above.
+    """The finished calls of a run as their callers saw them, column by column; see the two lists.
 
     >>> len(CallColumns.of([]))
     0
@@ -196,6 +200,8 @@ LIVE_AFTER_SAMPLE_US = 3_000_000
 
 BUFFER_TEXT = "up to 200 ms of its log were still in memory"
 
+DROPPED_TEXT = "dropped: the recorder's queue was full, or its log could not be written"
+
 
 def recent_runs(run: Run, runs: Iterable[Run]) -> tuple[Run, ...]:
     """The last finished runs of the same experiment and client that began before this one."""
@@ -242,6 +248,8 @@ class SidecarCount:
     ``rows``: its finished calls in the evidence. ``others``: its other finished calls, of other
     runs, of no run, and tunnels. ``counted``: what its proxy says it finished (total minus active)
     in the last sample, made at ``counted_at``; ``ended`` when that sample was made at its stop.
+    Of a process that records itself, ``dropped`` of these have no line. ``begun_at``
+    is when its program, or its recorder, began.
 
     >>> SidecarCount(sidecar_id="churn-1", rows=3, counted=3, counted_at=0, ended=True).others
     0
@@ -254,6 +262,22 @@ class SidecarCount:
     counted_at: int | None = None
     ended: bool = False
     quarantined: int = 0
+    dropped: int = 0
+    observer: str | None = None
+    begun_at: int | None = None
+
+    def lasted_during(self, run: Run) -> bool:
+        """Whether it was there while the run lasted: a notebook's process records more than once.
+
+        Where its first or last record is not known, it was.
+        """
+        was_over = self.ended and (self.counted_at or 0) < run.start_time
+        return not was_over and (self.begun_at or 0) < end_of(run)
+
+    @property
+    def is_recorder(self) -> bool:
+        """Whether the process recorded its calls itself, without a proxy."""
+        return self.observer == CLIENT_OBSERVER
 
     @property
     def proxied(self) -> int:
@@ -285,19 +309,32 @@ def ledger_of(counts: Iterable[SidecarCount], *, sent: int | None, read_at: int)
 
 
 def _explain(count: SidecarCount, read_at: int) -> Iterable[str]:
+    counter, writer = ("recorder", "process") if count.is_recorder else ("proxy", "sidecar")
     if count.counted is None:
-        yield f"{count.sidecar_id}: no sample of the proxy's counters"
+        yield f"{count.sidecar_id}: no sample of the {counter}'s counters"
+    if count.lost and count.dropped:
+        calls = _calls(min(count.dropped, count.lost))
+        yield f"{count.sidecar_id}: {calls} {DROPPED_TEXT}"
     if count.lost and count.quarantined:
         yield f"{count.sidecar_id}: {count.quarantined} lines of its log cannot be read"
-    if count.lost and not count.ended:
+    if count.lost > count.dropped and not count.ended:
         alive = read_at - (count.counted_at or 0) < LIVE_AFTER_SAMPLE_US
         how = "is still running" if alive else "was killed"
-        yield f"{count.sidecar_id}: the sidecar {how}: {BUFFER_TEXT}"
+        yield f"{count.sidecar_id}: the {writer} {how}: {BUFFER_TEXT}"
+
+
+def _calls(number: int) -> str:
+    return f"{number} call{'' if number == 1 else 's'}"
 
 
 NOTHING_RECORDED = "no call of the run was recorded"
 
-PAST_THE_PROXY = "that the program counted did not pass the proxy"
+CUT_OFF_TEXT = "just before its log was read or cut off"
+
+COUNTED_BY_PROGRAM = "that the program counted"
+"""What every text about calls that only the program knows of has in it."""
+
+PAST_THE_PROXY = f"{COUNTED_BY_PROGRAM} did not pass the proxy"
 
 
 def unseen(
@@ -332,15 +369,15 @@ def unseen(
         (ambiguous_calls, f"{ambiguous_calls} calls could belong to another run"),
     )
     said = tuple(text for holds, text in texts if holds)
-    return said + _past_the_proxy(sent, tuple(counts), others)
+    return said + _counted_only(sent, tuple(counts), others)
 
 
-def _past_the_proxy(
+def _counted_only(
     sent: int | None, counts: tuple[SidecarCount, ...], open_calls: tuple[Call, ...]
 ) -> tuple[str, ...]:
-    """How many calls the program counted and no proxy of the run did, if there are any.
+    """How many calls the program counted and no proxy or recorder of the run did, if any.
 
-    Calls that the proxies counted and that are not the run's may be what is missing, and so may
+    Calls that these counted and that are not the run's may be what is missing, and so may
     calls inside tunnels, of which nobody knows how many there are.
     """
     proxied = ledger_of(counts, sent=sent, read_at=0).proxied
@@ -349,17 +386,28 @@ def _past_the_proxy(
     missing = sent - proxied - sum(not call.is_tunnel for call in open_calls)
     if missing <= 0:
         return ()
+    shared = any(count.others for count in counts)
+    cut_off = not all(count.ended for count in counts)
+    if any(count.is_recorder for count in counts):
+        return (_unrecorded(missing, shared=shared, cut_off=cut_off),)
     tunnels = any(call.is_tunnel for call in open_calls)
     ways = (
-        (
-            tunnels or any(count.others for count in counts),
-            "inside an https connection or as another run's",
-        ),
-        (not all(count.ended for count in counts), "just before its log was read or cut off"),
+        (tunnels or shared, "inside an https connection or as another run's"),
+        (cut_off, CUT_OFF_TEXT),
     )
+    return (f"{_calls(missing)} {PAST_THE_PROXY}{_or(', or passed it', ways)}",)
+
+
+def _unrecorded(missing: int, *, shared: bool, cut_off: bool) -> str:
+    """The words where a process recorded itself: it sees into its own https connections."""
+    was = "was" if missing == 1 else "were"
+    ways = _or(f", or {was} recorded", ((shared, "as another run's"), (cut_off, CUT_OFF_TEXT)))
+    return f"{_calls(missing)} {COUNTED_BY_PROGRAM} {was} not recorded{ways}"
+
+
+def _or(begin: str, ways: Iterable[tuple[bool, str]]) -> str:
     otherwise = " or ".join(way for holds, way in ways if holds)
-    perhaps = f", or passed it {otherwise}" if otherwise else ""
-    return (f"{missing} call{'' if missing == 1 else 's'} {PAST_THE_PROXY}{perhaps}",)
+    return f"{begin} {otherwise}" if otherwise else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ LISTED = 5
 
 _RUN_PAGE = re.compile(r"https?://.*/runs/([^/?#]+)")
 _NEXT = "name another tracking store with --tracking or MLFLOW_TRACKING_URI"
+BEGIN_A_RUN = "put the work that is slow into a run, `with mlflow.start_run(): ...`, and ask again"
+"""For whoever has none yet: an answer is always about a run."""
 
 
 def pick_run(runs: Iterable[Run], name: str) -> Run:
@@ -66,7 +68,8 @@ def _ambiguous(name: str, begun: list[Run]) -> UnknownRunError:
 def _unknown(name: str, newest_first: tuple[Run, ...]) -> UnknownRunError:
     if not newest_first:
         return UnknownRunError(
-            f"no run answers to {name!r}: the tracking store has none", advice=_NEXT
+            f"no run answers to {name!r}: the tracking store has none",
+            advice=f"{BEGIN_A_RUN}; or {_NEXT}",
         )
     by_text = {run.run_id[: max(len(name), 6)]: run for run in reversed(newest_first)}
     by_text |= {run.name: run for run in reversed(newest_first)}

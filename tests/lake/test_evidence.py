@@ -1,7 +1,7 @@
 """Evidence from the lake holds what the run's lines say, and is the log folder's own."""
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,7 +11,7 @@ from meshml_dbx.lake.evidence import has_run, read_evidence
 from meshml_dbx.lake.runs import store_runs
 from meshml_dbx.lake.tables import TableNames, open_lake
 from meshml_dbx.recording import evidence as recording
-from meshml_dbx.traffic.evidence import Evidence
+from meshml_dbx.traffic.evidence import DROPPED_TEXT, Evidence
 from meshml_dbx.traffic.ownership import Run
 from tests.lake.conftest import Lab
 from tests.lake.test_join import a_run
@@ -127,3 +127,138 @@ def test_a_run_without_calls(told: tuple[Lab, tuple[Run, ...]]) -> None:
     found = from_lake(lab, "empty")
     assert (len(found.calls), found.cpu_s, found.ledger.proxied) == (0, None, None)
     assert found.not_seen[0] == "no call of the run was recorded"
+
+
+RECORDED = "44444444-4444-4444-4444-444444444444"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """Runs that recorded themselves, without a mesh, and the lake that their lines went to."""
+
+    lab: Lab
+    runs: tuple[Run, ...]
+
+    def both(self, run_id: str) -> tuple[Evidence, Evidence]:
+        """The evidence of a run from the lake and from the log folder, equal in every field."""
+        lake = from_lake(self.lab, run_id)
+        (run,) = (one for one in self.runs if one.run_id == run_id)
+        folder = recording.read_evidence(self.lab.logs, run, self.runs, read_at=READ_AT)
+        for name in Evidence.__slots__:
+            assert getattr(lake, name) == getattr(folder, name), name
+        return lake, folder
+
+
+def record_driver(writer: LogWriter, at: int) -> None:
+    """What a program's own recorder leaves: a stage, calls made again, a try, a stuck call."""
+    writer.program("begin", at, program="train.py")
+    writer.stage("begin", at + SECOND, "load", stage="load", run_id="own")
+    for number in range(6):
+        moment = at + (2 + number) * SECOND
+        request_id = writer.call(
+            moment,
+            attempt=1 + number % 3,
+            attempts=3 if number == 4 else 1,
+            run_id="own" if number < 3 else None,
+            authority="data.s3.amazonaws.com",
+            virtual_service="S3 bucket data",
+            resource=2**63 - 1 if number % 2 else None,
+            connect_us=None if number else 900,
+            upstream_failure="TLS_error:CERTIFICATE_VERIFY_FAILED" if number == 5 else None,
+        )
+        for attempt in range(3 if number == 4 else 0):
+            writer.attempt(moment + attempt, request_id, attempt=attempt + 1)
+    writer.stage("end", at + 30 * SECOND, "load", stage="load", sent=20)
+    writer.unfinished(at + 40 * SECOND, duration_ms=9000)
+    writer.sample(at + SECOND, requests_total=1, requests_active=1, cpu_us=100_000)
+    writer.sample(at + 50 * SECOND, type_="last", requests_total=10, requests_active=1, dropped=2)
+    writer.program("end", at + 50 * SECOND, cpu_us=2_000_000)
+
+
+def record_executor(writer: LogWriter, at: int, partition: int) -> None:
+    """What a recorder on an executor leaves: calls of a Spark task, and a kill."""
+    writer.program("begin", at, cpu_us=70_000_000)
+    for number in range(3):
+        writer.call(
+            at + number * SECOND,
+            thread=None,
+            spark_stage=7,
+            spark_partition=partition,
+            spark_attempt=number,
+        )
+    writer.sample(at + 3 * SECOND, requests_total=5, cpu_us=71_500_000)
+
+
+@pytest.fixture(scope="module")
+def recorded(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """A run of a driver and two executors, one beside it in the same process, one untagged."""
+    root = tmp_path_factory.mktemp("recorded")
+    lab = Lab(spark=spark, root=root, names=open_lake(spark, TableNames.of(root / "lake")))
+    who = {"observer": "client", "process_id": RECORDED}
+    driver = lab.writer(sidecar_id="churn-0000000d", **who)
+    record_driver(driver, NOON)
+    executors = [lab.writer(sidecar_id=f"churn-0000000{number}", **who) for number in (1, 2)]
+    for number, executor in enumerate(executors):
+        record_executor(executor, NOON + (10 + number) * SECOND, number)
+    early = lab.writer(sidecar_id="churn-0000000e", **who)
+    early.call(NOON - 20 * SECOND)
+    early.sample(NOON - SECOND, type_="last", requests_total=9)
+    other = lab.writer(sidecar_id="notebook-0000000f", **{**who, "client": "notebook"})
+    other.process_id = f"5{RECORDED[1:]}"
+    other.call(NOON + 100 * SECOND)
+    for writer in (driver, *executors, early, other):
+        writer.close()
+    runs = (
+        a_run("own", 0, 60, process_id=RECORDED, client="churn"),
+        a_run("beside", 0, 60, process_id=RECORDED, client="churn"),
+        a_run("untagged", 90, 120, client="notebook"),
+    )
+    store_runs(lab.spark, lab.names, runs)
+    lab.ingest()
+    return Recorded(lab=lab, runs=runs)
+
+
+def test_both_makers_agree_on_recorded_calls(recorded: Recorded) -> None:
+    """By process, over all recorders of it: calls, tries, CPU, what was dropped and what killed."""
+    lake, _ = recorded.both("own")
+    assert lake.calls.texts["join_method"].names == ("header", "process")
+    assert lake.calls.texts["observer"].names == ("client",)
+    assert set(lake.calls.texts["sidecar_id"].names) == {f"churn-0000000{n}" for n in "12d"}
+    assert set(lake.calls.numbers["attempt"]) == {1, 2, 3}
+    assert set(lake.calls.numbers["resource"]) >= {-1, 2**63 - 1}
+    assert [attempt.attempt for attempt in lake.attempts] == [1, 2, 3]
+    (flying,) = lake.in_flight
+    assert (flying.thread, flying.observer, flying.stage) == ("MainThread", "client", None)
+    assert lake.cpu_s == pytest.approx(2.0 + 2 * 1.5)
+    assert (lake.ledger.proxied, lake.ledger.rows, lake.ledger.lost) == (19, 12, 7)
+    assert lake.ledger.explained == (
+        *(
+            f"churn-0000000{n}: the process was killed: up to 200 ms of its log "
+            "were still in memory"
+            for n in (1, 2)
+        ),
+        f"churn-0000000d: 2 calls {DROPPED_TEXT}",
+    )
+
+
+def test_both_makers_agree_on_a_run_beside_it(recorded: Recorded) -> None:
+    """Of two that began at once the calls that name none are one's; the other has the counters."""
+    lake, _ = recorded.both("beside")
+    assert (len(lake.calls), lake.ambiguous_calls) == (0, 0)
+
+
+def test_both_makers_agree_on_a_recorded_run_without_a_tag(recorded: Recorded) -> None:
+    """By client and time, as with a proxy."""
+    lake, _ = recorded.both("untagged")
+    assert lake.calls.texts["join_method"].names == ("window",)
+    assert lake.ledger.explained == ("notebook-0000000f: no sample of the recorder's counters",)
+
+
+def test_the_lake_keeps_what_only_the_process_knows(recorded: Recorded) -> None:
+    """Thread and Spark task stand in the table of calls, for whoever asks it."""
+    rows = recorded.lab.values(
+        "calls", "spark_stage", "spark_partition", "spark_attempt", "thread", "observer"
+    )
+    tasks = sorted(row for row in rows if row[0] is not None)
+    assert tasks == [(7, part, n, None, "client") for part in (0, 1) for n in (0, 1, 2)]
+    assert {row[3] for row in rows if row[0] is None} == {"MainThread"}

@@ -56,3 +56,34 @@ def test_a_ledger_is_carried_on(lab: Lab) -> None:
     writer.close()
     lab.ingest()
     assert lab.values("ledger", "counted", "rows", "lost") == [(2, 2, 0)]
+
+
+def test_recorders_have_a_ledger_in_their_own_words(lab: Lab) -> None:
+    """One that dropped ends, one that was killed besides, one of which no sample is left."""
+    dropping = lab.writer(sidecar_id="a-dropping", observer="client")
+    dropping.program("begin", NOON)
+    dropping.call(NOON)
+    dropping.sample(NOON + SECOND, requests_total=2, dropped=1)
+    dropping.sample(NOON + 2 * SECOND, type_="last", requests_total=5, dropped=4)
+    dropping.close()
+    killed = lab.writer(sidecar_id="b-killed", observer="client")
+    killed.call(NOON)
+    killed.sample(NOON + SECOND, requests_total=4, dropped=2)
+    killed.close()
+    silent = lab.writer(sidecar_id="c-silent", observer="client")
+    silent.program("begin", NOON)
+    silent.close()
+    lab.ingest()
+    columns = ("sidecar_id", "observer", "dropped", "lost", "explained")
+    found = lab.values("ledger", *columns)
+    full = "calls dropped: the recorder's queue was full, or its log could not be written"
+    assert found == [
+        ("a-dropping", "client", 4, 4, f"4 {full}"),
+        (
+            *("b-killed", "client", 2, 3),
+            f"2 {full}; killed or still running: its last log lines were in memory, not in a file",
+        ),
+        ("c-silent", "client", None, None, "no sample of the recorder's counters"),
+    ]
+    (begun,) = (row for row in lab.table("ledger").where("sidecar_id = 'a-dropping'").collect())
+    assert begun["begun_at"].timestamp() * SECOND == NOON

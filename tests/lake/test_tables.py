@@ -8,8 +8,11 @@ from pyspark.sql import SparkSession
 
 from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.tables import TABLES, VERSION_PROPERTY, TableNames, any_of, open_lake
+from meshml_dbx.traffic.access_log import CLIENT_FIELDS
 from meshml_dbx.traffic.call import Attempt, Call, Connection, Edge
 from meshml_dbx.traffic.ownership import Run
+from tests.lake.conftest import Lab
+from tests.lake.writing import NOON
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,52 @@ def test_an_old_table_gets_new_columns(spark: SparkSession, tmp_path: Path) -> N
     assert set(table.columns) == {name for name, _ in TABLES["edges"]}
     assert [tuple(row) for row in table.select("client", "calls", "hour").collect()] == [
         ("churn", 3, None)
+    ]
+
+
+NEW_SINCE_PROXIES = {
+    *(field.column for field in CLIENT_FIELDS),
+    *("dropped", "begun_at"),
+}
+
+
+def _older_lake(spark: SparkSession, names: TableNames) -> None:
+    """The tables as they were when only proxies wrote lines."""
+    spark.sql(f"CREATE SCHEMA {names.schema}")
+    for table, columns in TABLES.items():
+        if table == "run_stages":  # its thread is older
+            continue
+        known = [c for c in columns if c[0] not in NEW_SINCE_PROXIES]
+        known = [c for c in known if (table, c[0]) != ("ledger", "observer")]
+        listed = ", ".join(f"`{name}` {kind}" for name, kind in known)
+        spark.sql(
+            f"CREATE TABLE {names.table(table)} ({listed}) USING DELTA "
+            f"LOCATION '{names.folder}/{table}' TBLPROPERTIES ('{VERSION_PROPERTY}' = '1')"
+        )
+
+
+@pytest.mark.spark
+def test_a_lake_of_before_takes_recorded_calls(spark: SparkSession, tmp_path: Path) -> None:
+    """Its calls and ledgers keep their rows, and what processes record goes beside them."""
+    names = TableNames.of(tmp_path / "lake")
+    _older_lake(spark, names)
+    old = ("request_id STRING, sidecar_id STRING, observer STRING", ("old", "churn-1", "egress"))
+    _add(spark, names.table("calls"), *old)
+    _add(spark, names.table("ledger"), "sidecar_id STRING, lost BIGINT", ("churn-1", 0))
+    lab = Lab(spark=spark, root=tmp_path, names=open_lake(spark, names))
+    writer = lab.writer(sidecar_id="churn-2", observer="client")
+    writer.call(NOON, request_id="new", resource=7, spark_stage=3, thread="worker")
+    writer.sample(NOON, type_="last", requests_total=3, dropped=2)
+    writer.close()
+    lab.ingest()
+    columns = ("request_id", "resource", "spark_stage", "thread", "observer")
+    assert lab.values("calls", *columns) == [
+        ("new", 7, 3, "worker", "client"),
+        ("old", None, None, None, "egress"),
+    ]
+    assert lab.values("ledger", "sidecar_id", "dropped", "observer") == [
+        ("churn-1", None, None),
+        ("churn-2", 2, "client"),
     ]
 
 

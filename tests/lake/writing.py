@@ -1,7 +1,8 @@
 """Log files for tests, each line made from the words' own field tables.
 
 ``LogWriter`` is a sidecar that never ran: it writes lines as the proxy and the supervisor do and
-closes them under the names that they give.
+closes them under the names that they give. With ``observer="client"`` it is a process that records
+itself, whose lines have more keys.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Any
 
 from meshml_dbx.traffic.access_log import (
     ATTEMPT_FIELDS,
+    CLIENT_FIELDS,
+    CLIENT_OBSERVER,
     CONNECTION_FIELDS,
     END_TYPE,
     FIELDS,
@@ -51,7 +54,9 @@ FIELDS_OF: dict[str, tuple[Field, ...]] = {
 
 def line(record: str, type_: str, /, **values: object) -> str:
     """One line of that record; a time may be given in microseconds."""
-    keys = {f.column: f.json_key() for f in FIELDS_OF[record] if f.json_key() != TYPE_KEY}
+    unwritten = () if values.get("observer") == CLIENT_OBSERVER else CLIENT_FIELDS
+    written = (f for f in FIELDS_OF[record] if f not in unwritten)
+    keys = {f.column: f.json_key() for f in written if f.json_key() != TYPE_KEY}
     unknown = values.keys() - keys.keys()
     assert not unknown, f"a {record} line has no {unknown}"
     given = {
@@ -110,10 +115,27 @@ class LogWriter:
             "duration_ms": 20,
             "total_us": 20_000 if type_ == END_TYPE else None,
             "first_byte_us": 19_000 if type_ == END_TYPE else None,
+            "attempt": self.number_of_try(1),
         }
-        merged = {**self.literals, **usual, "start_time": start, **values}
+        merged = {**self.literals, **usual, **self.own_values, "start_time": start, **values}
         self.lines.append(line("call", type_, **merged))
         return request_id
+
+    @property
+    def own_values(self) -> dict[str, object]:
+        """What is otherwise in the line of a process that records itself: it knows no mesh."""
+        if self.observer != CLIENT_OBSERVER:
+            return {}
+        unknown = ("mesh", "mesh_version", "route", "target", "flags")
+        return {
+            **dict.fromkeys(unknown),
+            "thread": "MainThread",
+            "resource": 2**62 + self._requests % 5,
+        }
+
+    def number_of_try(self, attempt: int) -> object:
+        """A proxy has it from a header, and quotes it."""
+        return attempt if self.observer == CLIENT_OBSERVER else str(attempt)
 
     def started(self, start: int, /, **values: object) -> str:
         """The line of a call that has begun."""
@@ -126,7 +148,9 @@ class LogWriter:
     def attempt(self, start: int, request_id: str, /, **values: object) -> None:
         """One try of a call."""
         usual = {"request_id": request_id, "start_time": start, "attempt": 1, "code": 503}
-        self.lines.append(line("attempt", "UpstreamEnd", **self.literals, **{**usual, **values}))
+        merged = {**self.literals, **usual, **values}
+        merged["attempt"] = self.number_of_try(int(str(merged["attempt"])))
+        self.lines.append(line("attempt", "UpstreamEnd", **merged))
 
     def connection(self, start: int, /, **values: object) -> None:
         """A connection to the sidecar."""
@@ -146,7 +170,12 @@ class LogWriter:
 
     def sample(self, moment: int, /, type_: str = "periodic", **values: object) -> None:
         """The proxy's counters and the program's CPU."""
-        who = {"sidecar_id": self.sidecar_id, "process_id": self.process_id, "time": moment}
+        who: dict[str, object] = {
+            "sidecar_id": self.sidecar_id,
+            "process_id": self.process_id,
+            "time": moment,
+            "dropped": 0 if self.observer == CLIENT_OBSERVER else None,
+        }
         self.lines.append(line("sample", type_, **{**who, "requests_active": 0, **values}))
 
     def program(self, type_: str, moment: int, /, **values: object) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from meshml_dbx.traffic.access_log import (
     ATTEMPT_FIELDS,
+    CLIENT_FIELDS,
     CONNECTION_FIELDS,
     FIELDS,
     Field,
@@ -28,6 +29,9 @@ from tests.planes.envoy_world import (
 pytestmark = pytest.mark.envoy
 
 # What a call that goes well has no value for; all else must be there, or its operator is misspelt.
+BY_A_PROCESS = {field.column for field in CLIENT_FIELDS}
+"""What a process alone can tell of its own calls."""
+
 FAULTS = {"flags", "origin", "origin_flags", "upstream_failure"}
 AT_EGRESS = {"virtual_node", "downstream_peer"}
 AT_INGRESS = {"client", "process_id", "virtual_service", "tls_us", "upstream_peer"}
@@ -69,13 +73,13 @@ def missing(word: object, fields: tuple[Field, ...]) -> set[str]:
 def test_a_call_of_the_client_fills_every_column(world: World, got: Answer) -> None:
     """At its end the caller's line lacks faults, and what only a node has."""
     end = world.client.end_of(got.request_id)
-    assert missing(end, FIELDS) == FAULTS | AT_EGRESS
+    assert missing(end, FIELDS) == FAULTS | BY_A_PROCESS | AT_EGRESS
 
 
 def test_a_call_at_the_node_fills_every_column(world: World, got: Answer) -> None:
     """The node's line lacks faults, what only the caller knows, and TLS to its own program."""
     end = world.v1.end_of(got.request_id)
-    assert missing(end, FIELDS) == FAULTS | AT_INGRESS
+    assert missing(end, FIELDS) == FAULTS | BY_A_PROCESS | AT_INGRESS
 
 
 def test_an_attempt_fills_every_column(world: World, got: Answer) -> None:

@@ -1,6 +1,11 @@
 """Records out of lines: what is kept of a call at each stage of its life."""
 
+import io
+import sys
+import tarfile
+from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 
 import orjson
 import pytest
@@ -10,7 +15,8 @@ from meshml_dbx.recording.columns import Joined, columns_of, header_stage, row_o
 from meshml_dbx.recording.read import Block
 from meshml_dbx.traffic.access_log import call_of
 from meshml_dbx.traffic.evidence import CallColumns
-from tests.log_writing import T0, Writer
+from tests.log_writing import SECOND, T0, Writer
+from tests.traffic.real_lines import CLIENT_CALL, EGRESS_CALL
 
 ODD: tuple[dict[str, object], ...] = (
     {},
@@ -20,6 +26,15 @@ ODD: tuple[dict[str, object], ...] = (
     {"target": "-", "flags": "URX,UF", "stage": "scoring"},
     {"method": None, "path": None, "request_id": None},
     {"code": True, "route": 7},
+    {"attempt": None},
+    {"attempt": "-"},
+    {"attempt": 1e3},
+)
+OF_CLIENT: tuple[dict[str, object], ...] = (
+    {},
+    {"resource": None, "thread": None},
+    {"spark_stage": 4, "spark_partition": 0, "spark_attempt": 1},
+    {"resource": "77", "attempt": 3},
 )
 
 
@@ -30,14 +45,57 @@ def records_of(tmp_path: Path, *lines: bytes) -> Records:
     return read_records(writer.folder)
 
 
-def test_rows_make_the_same_columns_as_calls(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("observer", "odd"), [("egress", ODD), ("client", (*ODD, *OF_CLIENT))])
+def test_rows_make_the_same_columns_as_calls(
+    tmp_path: Path, observer: str, odd: tuple[dict[str, object], ...]
+) -> None:
     """The short way to columns and the way by ``Call`` agree, on odd lines too."""
-    writer = Writer(logs=tmp_path)
-    values = [orjson.loads(writer.call(9 - n, **over)) for n, over in enumerate(ODD)]
+    writer = Writer(logs=tmp_path, observer=observer)
+    values = [orjson.loads(writer.call(99 - n, **over)) for n, over in enumerate(odd)]
     rows = [row_of(value) for value in values]
     short = columns_of(Joined(row, "process", header_stage(row)) for row in rows)
     calls = [call_of(value) for value in values]
     assert short == CallColumns.of(calls, ["process"] * len(calls))
+
+
+def demo_calls() -> list[dict[str, object]]:
+    """The callers' finished calls in the recording of the demo: lines that Envoy wrote."""
+    packed = files("meshml_dbx.demo").joinpath("recording.tar.xz").read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
+        logs = [archive.extractfile(one) for one in archive if one.name.endswith(".jsonl")]
+        lines = [orjson.loads(line) for log in logs if log for line in log]
+    ends = [line for line in lines if line["_type"] == "DownstreamEnd"]
+    return [c for c in ends if c["observer"] == "egress" and c["method"] != "CONNECT"]
+
+
+def test_every_call_of_the_demo_takes_the_short_way() -> None:
+    """What a proxy and what a process writes makes a row without a call, which takes longer."""
+    lines = [*demo_calls(), dict(EGRESS_CALL), dict(CLIENT_CALL)]
+    used = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            used.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        rows = [row_of(values) for values in lines]
+    finally:
+        sys.setprofile(None)
+    assert (used.count("row_of"), used.count("call_of")) == (len(rows), 0)
+    assert len(rows) > 800
+
+
+@pytest.mark.parametrize("value", [{}, "many", 2**70])
+@pytest.mark.parametrize("key", ["code", "attempt", "resource", "spark_stage"])
+def test_a_bad_number_anywhere_makes_a_bad_line(tmp_path: Path, key: str, value: object) -> None:
+    """Also one that evidence has no column for, or that came from a header."""
+    writer = Writer(logs=tmp_path, observer="client")
+    records = records_of(tmp_path, writer.call(1, **{key: value}))
+    assert [bad.reason.split(":")[0] for bad in records.bad_lines] in (
+        [["not a number"], ["not a number of 64 bits"]]
+    )
+    assert records.rows == []
 
 
 def test_a_line_of_another_version_lacks_fields_and_still_is_a_row(tmp_path: Path) -> None:
@@ -65,6 +123,33 @@ def test_a_call_without_an_end_is_in_flight_as_its_last_line_has_it(tmp_path: Pa
         ("req-00000001", "DownstreamPeriodic", 2_000_000),
         ("req-00000003", "DownstreamStart", 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "second", "dropped", "in_flight"),
+    [
+        ("periodic", 9, 1, 1),
+        ("last", 2, 1, 0),
+        ("periodic", 9, 0, 2),
+        ("last", 2, 0, 2),
+        ("periodic", 2, 1, 2),
+    ],
+)
+def test_a_call_whose_end_was_dropped_is_not_in_flight(
+    tmp_path: Path, kind: str, second: int, dropped: int, in_flight: int
+) -> None:
+    """A recorder tells every second of a call in flight; where it dropped ends, silence is one."""
+    writer = Writer(logs=tmp_path, observer="client")
+    lasting = writer.call(2, "DownstreamPeriodic", duration_ms=second * 1000, total_us=None)
+    records = records_of(
+        tmp_path,
+        writer.start(1),
+        lasting,
+        writer.call(3, "Unfinished", total_us=None),
+        writer.sample(T0 + second * SECOND, kind=kind, dropped=dropped),
+    )
+    assert [call.type for call in records.in_flight].count("Unfinished") == 1
+    assert len(records.in_flight) - 1 == in_flight
 
 
 def test_an_adopted_call_is_unfinished_unless_its_end_is_somewhere(tmp_path: Path) -> None:

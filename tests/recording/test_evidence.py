@@ -8,7 +8,7 @@ import pytest
 from meshml_dbx.errors import LogFolderError, UnknownRunError
 from meshml_dbx.recording.evidence import read_evidence
 from meshml_dbx.recording.sidecars import find_sidecars
-from meshml_dbx.traffic.evidence import Evidence, Ledger
+from meshml_dbx.traffic.evidence import DROPPED_TEXT, Evidence, Ledger
 from meshml_dbx.traffic.ownership import Run
 from tests.log_writing import SECOND, T0, Writer, run_of
 
@@ -349,6 +349,122 @@ def test_sidecars_that_stopped_before_the_run_are_not_even_opened(tmp_path: Path
     new.close(new.call(1))
     found = find_sidecars(tmp_path, since=T0)
     assert [sidecar.folder.sidecar_id for sidecar in found] == [new.sidecar_id]
+
+
+def recorders(logs: Path, count: int, **over: str) -> list[Writer]:
+    """Recorders of one program: its own, and those of its forked children or Spark executors."""
+    values: dict[str, str] = {"observer": "client", **over}
+    return [
+        Writer(logs=logs, sidecar_id=f"churn-training-{number:08x}", **values)  # type: ignore[arg-type]  # of the right types
+        for number in range(count)
+    ]
+
+
+def recorded(one: Writer, number: int, **over: object) -> tuple[bytes, ...]:
+    """What a recorder writes of one call and the two CPU seconds that it takes."""
+    end = {"requests_total": 1, "requests_active": 0, "cpu_us": 2 * SECOND, "dropped": 0}
+    return (
+        one.program("begin", T0),
+        one.call(number, **over),
+        one.sample(T0 + SECOND, requests_total=1, requests_active=1, cpu_us=SECOND),
+        one.sample(T0 + 2 * SECOND, kind="last", **end),
+        one.program("end", T0 + 2 * SECOND, cpu_us=2 * SECOND),
+    )
+
+
+def test_every_recorder_of_the_process_adds_calls_cpu_and_counts(tmp_path: Path) -> None:
+    """Children and executors write folders of their own under the program's process id."""
+    for number, one in enumerate(recorders(tmp_path, 3)):
+        one.close(*recorded(one, number, spark_stage=7, spark_partition=number))
+    evidence = evidence_of(tmp_path, run_of(Writer(logs=tmp_path)))
+    assert starts(evidence) == [0, 1, 2]
+    assert evidence.calls.texts["join_method"].names == ("process",)
+    assert evidence.calls.texts["observer"].names == ("client",)
+    assert list(evidence.calls.numbers["resource"]) == [2**62, 2**62 + 1, 2**62 + 2]
+    assert evidence.cpu_s == pytest.approx(6.0)
+    assert evidence.ledger == Ledger(proxied=3, rows=3)
+    assert evidence.not_seen == ()
+
+
+def test_recorded_calls_that_name_their_run_are_its_alone(tmp_path: Path) -> None:
+    """The run in the line beats the process, on every recorder of it."""
+    first, second = run_of(Writer(logs=tmp_path)), run_of(Writer(logs=tmp_path), run_id="s")
+    for number, one in enumerate(recorders(tmp_path, 2)):
+        other = one.call(9 + number, run_id="s")
+        one.close(*recorded(one, number, run_id=first.run_id), other)
+    named, rest = (evidence_of(tmp_path, *pair) for pair in ((first, second), (second, first)))
+    assert (starts(named), starts(rest)) == ([0, 1], [9, 10])
+    assert named.calls.texts["join_method"].names == ("header",)
+    assert (named.ambiguous_calls, rest.ambiguous_calls) == (0, 0)
+
+
+def test_recorded_calls_fall_to_an_untagged_run_by_client_and_time(tmp_path: Path) -> None:
+    """Every recorder of a client counts, whatever its process, and the evidence says how."""
+    for number, one in enumerate(recorders(tmp_path, 2)):
+        one.process_id = f"{number}{OTHER[1:]}"
+        one.close(*recorded(one, number))
+    evidence = evidence_of(tmp_path, run_of(Writer(logs=tmp_path), process_id=None))
+    assert starts(evidence) == [0, 1]
+    assert evidence.calls.texts["join_method"].names == ("window",)
+    assert evidence.cpu_s == pytest.approx(4.0)
+    assert evidence.ledger.rows == 2
+
+
+def test_tries_of_a_recorded_call_are_its_attempts(tmp_path: Path) -> None:
+    """Tries within one call of the library have lines; calls made again by the program have none.
+
+    The number of such a call is that of the try that it is.
+    """
+    (one,) = recorders(tmp_path, 1)
+    tries = (one.attempt(1, n) for n in (1, 2, 3))
+    one.close(*tries, one.call(1, attempts=3), one.attempt(2, 1), one.call(2, attempt=4))
+    evidence = evidence_of(tmp_path, run_of(one))
+    assert [(a.request_id, a.attempt) for a in evidence.attempts] == [
+        ("req-00000001", 1),
+        ("req-00000001", 2),
+        ("req-00000001", 3),
+    ]
+    assert list(evidence.calls.numbers["attempt"]) == [1, 4]
+    assert list(evidence.calls.numbers["attempts"]) == [3, 1]
+
+
+def test_a_recorder_says_how_many_ends_it_dropped(tmp_path: Path) -> None:
+    """What its queue could not hold is lost, and explained in a recorder's words."""
+    (one,) = recorders(tmp_path, 1)
+    last = one.sample(T0 + SECOND, kind="last", requests_total=5, requests_active=0, dropped=3)
+    found = ledger_of_two_calls(tmp_path, one.start(3), last, writer=one)
+    assert (found.proxied, found.rows, found.lost) == (5, 2, 3)
+    assert found.explained == (f"churn-training-00000000: 3 calls {DROPPED_TEXT}",)
+    assert evidence_of(tmp_path, run_of(one)).in_flight == ()
+
+
+def test_a_recorder_that_ended_before_the_run_is_not_its_affair(tmp_path: Path) -> None:
+    """A notebook records more than once: what was lost then is no gap of this run."""
+    early, late = recorders(tmp_path, 2)
+    lost = early.sample(T0 - SECOND // 10, kind="last", requests_total=9, requests_active=0)
+    early.close(early.call(-200), lost, at=T0)
+    late.close(*recorded(late, 1))
+    evidence = evidence_of(tmp_path, run_of(late))
+    assert evidence.ledger == Ledger(proxied=1, rows=1)
+
+
+def test_a_recorder_that_began_late_in_its_process_counts_no_cpu_of_before(tmp_path: Path) -> None:
+    """Where the begin of a program says how much was used until then, that is not the run's."""
+    (one,) = recorders(tmp_path, 1)
+    begin = one.program("begin", T0 + SECOND, cpu_us=500 * SECOND)
+    one.close(begin, one.call(1), one.sample(T0 + 3 * SECOND, cpu_us=501 * SECOND))
+    assert evidence_of(tmp_path, run_of(one)).cpu_s == pytest.approx(1.0)
+
+
+def test_a_recorder_is_known_by_the_line_that_it_begins_with(tmp_path: Path) -> None:
+    """Whom it serves and that it is one, before any call."""
+    (one,) = recorders(tmp_path, 1)
+    one.live(one.sample(T0), one.program("begin", T0))
+    (found,) = find_sidecars(tmp_path, since=T0)
+    assert (found.known, found.observer, found.process_id, found.client) == (
+        *(True, "client", one.process_id),
+        one.client,
+    )
 
 
 def past_runs(tmp_path: Path, count: int, **over: object) -> list[Run]:

@@ -1,7 +1,8 @@
 """Lines in the shape that Envoy 1.40 writes, and lines of every key made from the one table.
 
-``EGRESS_CALL`` and its kin are written by hand after such lines; the demo's recording has real
-ones. ``full_line`` has every key of a table, each with a value of its own kind.
+``EGRESS_CALL`` is written by hand after such lines; the demo's recording has real ones.
+``CLIENT_CALL`` is what a process that records itself writes of such a call. ``full_line`` has every
+key of a table, each with a value of its own kind.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ MICROS = 1_795_410_522_566_797
 EGRESS_CALL: Mapping[str, object] = {
     "_record": "call",
     "_type": "DownstreamEnd",
-    "attempt": None,
+    "attempt": "1",
     "attempts": 1,
     "authority": "labels.ml.local",
     "bytes_in": 0,
@@ -64,6 +65,23 @@ EGRESS_CALL: Mapping[str, object] = {
     "upstream_peer": "spiffe://ml/labels-v2",
     "virtual_node": None,
     "virtual_service": "labels.ml.local",
+}
+
+_OF_THE_PROXY = ("downstream_address", "overhead_us", "receive_request_us", "respond_us", "route")
+CLIENT_CALL: Mapping[str, object] = {
+    **EGRESS_CALL,
+    **dict.fromkeys((*_OF_THE_PROXY, "mesh", "mesh_version", "target", "upstream_cluster")),
+    "observer": "client",
+    "attempt": 1,
+    "authority": "data.s3.eu-central-1.amazonaws.com",
+    "details": None,
+    "flags": None,
+    "resource": 4_611_686_018_427_387_903,
+    "spark_attempt": 0,
+    "spark_partition": 3,
+    "spark_stage": 12,
+    "thread": "ThreadPoolExecutor-0_1",
+    "virtual_service": "S3 bucket data",
 }
 
 OF_KIND: Mapping[str, object] = {"number": 7, "time": TIME}

@@ -7,6 +7,7 @@ import pytest
 
 from meshml_dbx.traffic.access_log import (
     ATTEMPT_FIELDS,
+    CLIENT_FIELDS,
     CONNECTION_FIELDS,
     END_TYPE,
     FIELDS,
@@ -31,7 +32,7 @@ from meshml_dbx.traffic.program_log import (
     SAMPLE_FIELDS,
     STAGE_FIELDS,
 )
-from tests.traffic.real_lines import EGRESS_CALL, MICROS, TIME, full_line
+from tests.traffic.real_lines import CLIENT_CALL, EGRESS_CALL, MICROS, TIME, full_line
 
 TABLES = {
     "call": FIELDS,
@@ -205,8 +206,8 @@ def test_a_real_line_becomes_a_call_value_by_value() -> None:
     """What the proxy wrote is what the call says; times are microseconds, a dash is nothing."""
     call = call_of(EGRESS_CALL)
     told = {f.column: getattr(call, f.column) for f in FIELDS}
-    written = {f.column: EGRESS_CALL[f.json_key()] for f in FIELDS}
-    assert told == written | {"start_time": MICROS, "flags": None}
+    written = {f.column: EGRESS_CALL.get(f.json_key()) for f in FIELDS}
+    assert told == written | {"start_time": MICROS, "flags": None, "attempt": 1}
     assert call.pattern == "GET /v1/labels/{}"
     assert (call.duration_us, call.end_time) == (40_123, MICROS + 40_123)
 
@@ -214,7 +215,23 @@ def test_a_real_line_becomes_a_call_value_by_value() -> None:
 def test_the_real_line_has_every_key_of_the_table() -> None:
     """The sample grows with the table, else it would prove less each time."""
     keys = {RECORD_KEY, *(field.json_key() for field in FIELDS)}
-    assert set(EGRESS_CALL) == keys
+    assert set(EGRESS_CALL) == keys - {field.json_key() for field in CLIENT_FIELDS}
+    assert set(CLIENT_CALL) == keys
+
+
+def test_what_only_the_process_knows_arrives_too() -> None:
+    """A process that records itself tells thread, resource and Spark task of its call."""
+    call = call_of(CLIENT_CALL)
+    told = {f.column: getattr(call, f.column) for f in FIELDS}
+    written = {f.column: CLIENT_CALL[f.json_key()] for f in FIELDS}
+    assert told == written | {"start_time": MICROS}
+
+
+def test_a_number_from_a_header_is_quoted() -> None:
+    """Envoy writes what it takes from a header as a text, and other numbers as numbers."""
+    numbers = [field for field in FIELDS if field.kind == "number"]
+    texts = [f.column for f in numbers if isinstance(EGRESS_CALL.get(f.json_key()), str)]
+    assert [f.column for f in numbers if f.is_quoted_number] == texts == ["attempt"]
 
 
 def test_every_key_of_a_line_arrives_in_its_own_field() -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from meshml_dbx.traffic.call import Attempt, Call
 from meshml_dbx.traffic.evidence import (
+    COUNTED_BY_PROGRAM,
+    DROPPED_TEXT,
     NUMBER_COLUMNS,
     PAST_THE_PROXY,
     RECENT_RUNS,
@@ -127,12 +129,23 @@ def test_what_the_counter_has_and_no_line_is_lost() -> None:
     assert (found.proxied, found.rows, found.lost, found.explained) == (5, 3, 2, ())
 
 
+CLIENT: dict[str, object] = {"observer": "client"}
+
+
 @pytest.mark.parametrize(
     ("over", "read_at", "words"),
     [
         ({"ended": False}, 2 * SECOND, "is still running"),
         ({"ended": False}, 9 * SECOND, "was killed"),
         ({"quarantined": 2}, 0, "2 lines of its log cannot be read"),
+        (CLIENT | {"ended": False}, 2 * SECOND, "the process is still running"),
+        (CLIENT | {"ended": False}, 9 * SECOND, "the process was killed: up to 200 ms of its log"),
+        (
+            CLIENT | {"dropped": 1},
+            0,
+            f"1 call {DROPPED_TEXT}",
+        ),
+        (CLIENT | {"dropped": 1, "ended": False}, 9 * SECOND, "1 call dropped"),
     ],
 )
 def test_a_loss_is_explained_where_it_can_be(
@@ -144,12 +157,56 @@ def test_a_loss_is_explained_where_it_can_be(
     assert [words in text and text.startswith("churn-1: ") for text in found.explained] == [True]
 
 
+def test_a_recorder_that_dropped_and_was_killed_says_both() -> None:
+    """More is lost than was dropped: the rest was in memory."""
+    lossy = count(counted=9, dropped=2, ended=False, **CLIENT)
+    found = ledger_of([lossy], sent=None, read_at=9 * SECOND)
+    assert (found.lost, found.explained) == (
+        6,
+        (
+            f"churn-1: 2 calls {DROPPED_TEXT}",
+            "churn-1: the process was killed: up to 200 ms of its log were still in memory",
+        ),
+    )
+
+
+def test_no_more_calls_are_called_dropped_than_are_lost() -> None:
+    """A recorder of many runs dropped some of theirs: this run lost one."""
+    found = ledger_of([count(counted=4, dropped=70, **CLIENT)], sent=None, read_at=0)
+    assert found.explained == (f"churn-1: 1 call {DROPPED_TEXT}",)
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ({}, True),
+        ({"counted_at": 899, "begun_at": 5}, False),
+        ({"counted_at": 899, "ended": False}, True),
+        ({"counted_at": 901, "begun_at": 949}, True),
+        ({"counted_at": 999, "begun_at": 950}, False),
+        ({"counted_at": None, "ended": False}, True),
+    ],
+)
+def test_a_recorder_of_another_time_is_not_the_runs_affair(
+    over: dict[str, object], *, expected: bool
+) -> None:
+    """One that had ended before the run began, or began after it; in doubt it was there."""
+    assert count(**({"counted_at": 901} | over)).lasted_during(run(9)) is expected
+
+
 def test_without_a_counter_nothing_is_proxied_and_the_ledger_says_so() -> None:
     """Unknown is not zero."""
     found = ledger_of([count(counted=None, counted_at=None, ended=False)], sent=3, read_at=0)
     assert found == Ledger(
         sent=3, proxied=None, rows=3, explained=("churn-1: no sample of the proxy's counters",)
     )
+
+
+def test_without_a_counter_a_recorder_is_not_called_a_proxy() -> None:
+    """The words are of what was there."""
+    unknown = count(counted=None, counted_at=None, ended=False, **CLIENT)
+    found = ledger_of([unknown], sent=None, read_at=0)
+    assert found.explained == ("churn-1: no sample of the recorder's counters",)
 
 
 def test_one_sidecar_without_a_counter_does_not_hide_anothers_loss() -> None:
@@ -347,6 +404,32 @@ def test_calls_that_may_have_passed_after_all_are_not_called_past_the_proxy_for_
     over = {"sent": 9, "counts": counts, "open_calls": open_calls}
     (text,) = unseen(run(9), **(SEEN | over))  # type: ignore[arg-type]  # as above
     assert text.startswith(f"6 calls {PAST_THE_PROXY}, or passed it {words}")
+
+
+@pytest.mark.parametrize(
+    ("sent", "over", "said"),
+    [
+        (3, {}, ()),
+        (4, {}, ("1 call that the program counted was not recorded",)),
+        (9, {}, ("6 calls that the program counted were not recorded",)),
+        (
+            9,
+            {"others": 2, "counted": 5, "ended": False},
+            (
+                "6 calls that the program counted were not recorded, or were recorded as "
+                "another run's or just before its log was read or cut off",
+            ),
+        ),
+    ],
+)
+def test_calls_that_a_recorder_missed_passed_no_proxy(
+    sent: int, over: dict[str, object], said: tuple[str, ...]
+) -> None:
+    """Without a proxy nothing went past one; also where another process of the run has one."""
+    for counts in ([count(**(CLIENT | over))], [count(**over), count(rows=0, counted=0, **CLIENT)]):
+        found = unseen(run(9), **(SEEN | {"sent": sent, "counts": counts}))  # type: ignore[arg-type]  # as above
+        assert found == said
+        assert all(COUNTED_BY_PROGRAM in text for text in found)
 
 
 # --- attempts -----------------------------------------------------------------------------------
