@@ -62,13 +62,19 @@ def open_run_folder(run: Path, logs: SidecarLogs) -> Iterator[RunFolder]:
     """
     with _explained(logs):
         folder = _make(run, logs)
+    owner = os.getpid()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        _remove_unused(logs)
-        for descriptor in folder.locks:
-            os.close(descriptor)
+        if os.getpid() == owner:  # a forked child that lets go of it leaves it to its parent
+            _take_leave(folder, logs)
+
+
+def _take_leave(folder: RunFolder, logs: SidecarLogs) -> None:
+    shutil.rmtree(folder.path, ignore_errors=True)
+    _remove_unused(logs)
+    for descriptor in folder.locks:
+        os.close(descriptor)
 
 
 def read_facts(folder: Path) -> dict[str, object]:

@@ -35,6 +35,20 @@ def authority_of(scheme: str, host: str, port: int | None) -> str:
     return shown if port in (None, DEFAULT_PORTS.get(scheme)) else f"{shown}:{port}"
 
 
+def called(scheme: str, host: str, port: int | None, target: str) -> tuple[str, str, int | None]:
+    """Whom a request is for: the host of a whole address, as a proxy is told, or the connection's.
+
+    >>> called("http", "proxy.corp", 3128, "http://me:pw@api.example.com/v1")
+    ('http', 'api.example.com', None)
+    >>> called("http", "api.example.com", 80, "/login?next=http://other")
+    ('http', 'api.example.com', 80)
+    """
+    if target.startswith("/") or "://" not in target:
+        return scheme, host, port
+    found = urlsplit(target)
+    return found.scheme, found.hostname or "", found.port
+
+
 def path_of(target: str) -> str:
     """The path of a request's target, without its query; of a whole address (to a proxy) too.
 
@@ -45,6 +59,18 @@ def path_of(target: str) -> str:
     if not path.startswith("/"):
         path = urlsplit(path).path
     return path[:MOST_PATH] or "/"
+
+
+def end_text(name: object) -> str:
+    """An end of a connection as it is shown; empty when it has no address, as a Unix socket's.
+
+    >>> end_text(("10.0.0.1", 443)), end_text(("::1", 80, 0, 0)), end_text("/run/socket")
+    ('10.0.0.1:443', '[::1]:80', '')
+    """
+    if not isinstance(name, tuple):
+        return ""
+    host = f"[{name[0]}]" if ":" in str(name[0]) else name[0]
+    return f"{host}:{name[1]}"
 
 
 def resource_of(method: str, authority: str, target: str, part: str | None = None) -> int:

@@ -7,11 +7,14 @@ Everything on it is a plain attribute: noting must cost nothing and cannot fail.
 from copy import copy
 from time import perf_counter_ns
 
+from meshml_dbx.recorder.faults import Fault, fault_of
+
 
 class OpenCall:
     """A call from its begin to the end of its answer's body.
 
     One try at a time: ``begin_next_try`` keeps what was noted of the one before in ``tries``.
+    ``begin_text`` is what all its lines say of its begin, once the writer has made one.
     """
 
     __slots__ = (
@@ -20,6 +23,7 @@ class OpenCall:
         "authority",
         "began_ns",
         "began_us",
+        "begin_text",
         "body_ended_ns",
         "bytes_in",
         "bytes_out",
@@ -28,6 +32,8 @@ class OpenCall:
         "connection_id",
         "ended_ns",
         "error",
+        "fault",
+        "handled",
         "host",
         "is_returned",
         "local_address",
@@ -54,11 +60,13 @@ class OpenCall:
         self.authority = authority
         self.path = path
         self.began_us = 0
+        self.begin_text: bytes | None = None
         self.began_ns = self.try_began_ns = perf_counter_ns()
         self.tries: list[OpenCall] = []
         self.attempt = 1
         self.bytes_in: int | None = None
-        self.ended_ns = 0
+        self.handled = 0
+        """``id`` of the exception that the program was handling when it called."""
         self.is_returned = False
         self.protocol: str | None = None
         self.resource: int | None = None
@@ -73,6 +81,8 @@ class OpenCall:
         self.code = 0
         self.bytes_out: int | None = None
         self.error: BaseException | None = None
+        self.fault: Fault | None = None
+        self.ended_ns = 0
         self.connect_us: int | None = None
         self.tls_us: int | None = None
         self.connection_id: int | None = None
@@ -81,11 +91,20 @@ class OpenCall:
 
     def begin_next_try(self) -> None:
         """Keep what was noted of this try, and begin another of the same call."""
-        tried = copy(self)
-        tried.ended_ns = perf_counter_ns()
-        self.tries.append(tried)
+        self.end(None)
+        self.tries.append(copy(self))
         self.try_began_ns = perf_counter_ns()
         self._forget()
+
+    def end(self, error: BaseException | None) -> None:
+        """This try is over, now unless it was before; of an error only what may be written stays.
+
+        An exception holds the frames that it went through, and all that is in them.
+        """
+        self.ended_ns = self.body_ended_ns or self.ended_ns or perf_counter_ns()
+        error, self.error = error or self.error, None
+        if error is not None:
+            self.fault = fault_of(error, is_connected=self.sending_ns > 0, handled=self.handled)
 
     def note_connected(self, connect_us: int, tls_us: int | None) -> None:
         """A connection was opened for this call; what follows is sending."""

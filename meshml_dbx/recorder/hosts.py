@@ -4,23 +4,49 @@ Goes in: authority and path. Comes out: the name that stands where a mesh has it
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from meshml_dbx.recorder.plan import NamedHost, RecorderPlan
 
-_ENDPOINT = re.compile(r"^/(?:api/2\.0/)?serving-endpoints/([^/]+)(?:/|$)")
-_MLFLOW = re.compile(r"^/(?:api|ajax-api)/[0-9.]+/(?:preview/)?mlflow(?:-artifacts)?(?:/|$)")
+TRACKING = "MLflow tracking"
+WORKSPACE = "workspace API"
+
 _WORKSPACES = (
     ".cloud.databricks.com",
     ".azuredatabricks.net",
     ".gcp.databricks.com",
+    ".cloud.databricks.us",
+    ".databricks.azure.us",
+    ".databricks.azure.cn",
 )
-_BUCKET_FIRST = re.compile(r"^(.+)\.s3(?:[.-][a-z0-9-]+)*\.amazonaws\.com(?:\.cn)?$")
-_BUCKET_IN_PATH = re.compile(r"^s3(?:[.-][a-z0-9-]+)*\.amazonaws\.com(?:\.cn)?$")
-_AWS = re.compile(r"^(?:[^.]+\.)*?([a-z0-9-]+)\.(?:[a-z]{2}(?:-[a-z]+)+-[0-9]\.)?amazonaws\.com$")
+_ACCOUNTS = frozenset(f"accounts{domain}" for domain in _WORKSPACES)
 
-TRACKING = "MLflow tracking"
-WORKSPACE = "workspace API"
+# What asks an endpoint; the rest of /api/2.0/serving-endpoints only keeps them. One that is
+# route-optimised has a host of its own, and the workspace's number first in its path.
+_ENDPOINT = re.compile(
+    r"^(?:/[0-9]+|/api/2\.0)?/(?:serving-endpoints/([^/]+)/(?:served-models/[^/]+/)?|model/([^/]+)/[^/]+/)"
+    r"invocations$"
+)
+_ANY_ENDPOINT = "/serving-endpoints/"
+_MLFLOW = re.compile(r"^/(?:api|ajax-api)/[0-9.]+/(?:preview/)?mlflow(?:-artifacts)?(?:/|$)")
+_FILES = "/api/2.0/fs/"
+
+_REGION = r"[a-z]{2}(?:-[a-z]+)+-[0-9]+"
+_S3 = re.compile(
+    rf"^(?:(.+?)\.)??(?:bucket\.vpce-[a-z0-9-]+\.)?s3(?:-[a-z0-9-]+)?(?:\.(?:dualstack|{_REGION}))*"
+    r"(?:\.vpce)?\.amazonaws\.com(?:\.cn)?$"
+)
+_AWS = re.compile(r"^(.+?)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)$")
+_AWS_PLACE = re.compile(rf"^(?:{_REGION}|dualstack|vpce|vpce-.+)$")
+_AWS_PARTS = frozenset(("api", "runtime", "streams"))
+"""What may stand before a service's name; other names there are of people's own machines."""
+
+_AZURE_STORAGE = re.compile(r"^([a-z0-9]+)\.(?:blob|dfs)\.core\.windows\.net$")
+_GOOGLE_STORAGE = "storage.googleapis.com"
+
+Naming = str | Callable[[str], str]
+"""A name, or what finds it by the path."""
 
 
 class Hosts:
@@ -36,47 +62,66 @@ class Hosts:
 
     def __init__(self, plan: RecorderPlan) -> None:
         self._plan = plan
-        # Only paths whose begin can name something are kept apart: else the cache would be useless.
-        self._name = lru_cache(maxsize=4096)(self._find)
+        # By authority and by name, never by path: of those there is no end.
+        self._naming = lru_cache(maxsize=1024)(self._find_naming)
+        self._named = lru_cache(maxsize=1024)(_named)
 
     def name_of(self, authority: str, path: str) -> NamedHost:
         """The name of what is called."""
-        return self._name(authority, _telling(authority, path))
-
-    def _find(self, authority: str, path: str) -> NamedHost:
         declared = self._plan.hosts.get(authority)
-        return declared or NamedHost(virtual_service=self._known(authority, path) or authority)
+        if declared is not None:
+            return declared
+        naming = self._naming(authority)
+        return self._named(naming if isinstance(naming, str) else naming(path))
 
-    def _known(self, authority: str, path: str) -> str | None:
+    def _find_naming(self, authority: str) -> Naming:
         host = authority.partition(":")[0]
-        is_workspace = authority == self._plan.workspace or host.endswith(_WORKSPACES)
-        if authority == self._plan.tracking and not is_workspace:
+        if host in _ACCOUNTS:
+            return "account API"
+        if authority == self._plan.workspace or host.endswith(_WORKSPACES):
+            return _of_workspace
+        if authority == self._plan.tracking:
             return TRACKING
-        if is_workspace:
-            return _of_workspace(path)
-        return _of_aws(host, path)
+        return _of_amazon(host) or _of_other_clouds(host) or authority
 
 
-def _telling(authority: str, path: str) -> str:
-    """As much of a path as may say what is called."""
-    if authority.startswith("s3"):
-        return "/".join(path.split("/", 2)[:2])
-    return "/".join(path.split("/", 6)[:6])
+def _named(name: str) -> NamedHost:
+    return NamedHost(virtual_service=name)
 
 
 def _of_workspace(path: str) -> str:
     endpoint = _ENDPOINT.match(path)
     if endpoint:
-        return f"serving endpoint {endpoint[1]}"
+        return f"serving endpoint {endpoint[1] or endpoint[2]}"
+    if path.startswith(_ANY_ENDPOINT):  # as OpenAI has it: which one stands in the request's body
+        return "serving endpoints"
+    if path.startswith(_FILES):
+        return "Unity Catalog volumes"
     return TRACKING if _MLFLOW.match(path) else WORKSPACE
 
 
-def _of_aws(host: str, path: str) -> str | None:
-    bucket = _BUCKET_FIRST.match(host)
-    if bucket:
-        return f"S3 bucket {bucket[1]}"
-    if _BUCKET_IN_PATH.match(host):
-        name = path.split("/", 2)[1] if path.count("/") else ""
-        return f"S3 bucket {name}" if name else "S3"
-    service = _AWS.match(host)
-    return f"AWS {service[1]}" if service else None
+def _of_amazon(host: str) -> Naming | None:
+    s3 = _S3.match(host)
+    if s3:
+        return f"S3 bucket {s3[1]}" if s3[1] else _bucket_in_path
+    found = _AWS.match(host)
+    labels = [] if found is None else [one for one in found[1].split(".") if not _is_place(one)]
+    if len(labels) == 1 or (len(labels) == 2 and labels[0] in _AWS_PARTS):  # noqa: PLR2004  # part and service
+        return f"AWS {labels[-1].removesuffix('-fips')}"
+    return None
+
+
+def _is_place(label: str) -> bool:
+    return _AWS_PLACE.match(label) is not None
+
+
+def _bucket_in_path(path: str) -> str:
+    bucket = path.removeprefix("/").partition("/")[0]
+    return f"S3 bucket {bucket}" if bucket else "S3"
+
+
+def _of_other_clouds(host: str) -> str | None:
+    azure = _AZURE_STORAGE.match(host)
+    if azure:
+        return f"Azure storage {azure[1]}"
+    return "Google Cloud storage" if host == _GOOGLE_STORAGE else None

@@ -7,34 +7,50 @@ call of urllib3 is noted on that call, any other is a call of its own.
 
 import http.client
 import ssl
-import sys
 import time
 import weakref
 from typing import Any
-from urllib.parse import urlsplit
 
+from meshml_dbx.recorder.address import called, end_text
 from meshml_dbx.recorder.call import OpenCall
-from meshml_dbx.recorder.faults import ClosedByProgramError
+from meshml_dbx.recorder.faults import ClosedByProgramError, error_in_library
 from meshml_dbx.recorder.patches import Method, Patches
 from meshml_dbx.recorder.recorder import Recorder
 
 _OURS = "_meshml"
-RANGE = "range"
+_READERS = ("read", "read1", "readinto", "readline")
+_HTTP_1_0 = 10
+"""How http.client counts."""
+
+RANGE, CONTENT_LENGTH = "range", "content-length"
 
 
 class Line:
-    """What we keep on a connection: its number, the call on it, and how it was opened."""
+    """What we keep on a connection: its number, the call on it, and where its ends are."""
 
-    __slots__ = ("address", "call", "is_owner", "number", "opened", "part", "peer")
+    __slots__ = ("address", "call", "is_opened", "is_owner", "number", "part", "peer", "recorder")
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.number = recorder.next_connection()
         self.call: OpenCall | None = None
         self.is_owner = False
-        self.opened: tuple[int, int | None] | None = None
+        self.is_opened = False
         self.part: str | None = None
         self.peer: str | None = None
         self.address: str | None = None
+
+    def let_go(self) -> None:
+        """The connection ends or goes on without the answer to its call."""
+        call, self.call = self.call, None
+        if call is not None and self.is_owner:
+            error = error_in_library() or ClosedByProgramError()
+            _fail(self.recorder, None, self, call, error)
+
+    def __del__(self) -> None:
+        # The program dropped the connection as it was; at its very end there is nothing to note.
+        if self.call is not None and self.recorder.is_on:
+            self.let_go()
 
 
 def hook_http_client(patches: Patches, recorder: Recorder) -> None:
@@ -43,11 +59,24 @@ def hook_http_client(patches: Patches, recorder: Recorder) -> None:
     patches.replace(plain, "request", lambda method: _request(method, recorder))
     patches.replace(plain, "putrequest", lambda method: _putrequest(method, recorder))
     patches.replace(plain, "endheaders", lambda method: _endheaders(method, recorder))
+    patches.replace(plain, "send", _send)
     patches.replace(plain, "getresponse", lambda method: _getresponse(method, recorder))
     patches.replace(plain, "close", lambda method: _close(method, recorder))
     for kind in (plain, secure):
         patches.replace(kind, "connect", lambda method: time_connect(method, recorder))
+    for name in _READERS:
+        patches.replace(http.client.HTTPResponse, name, lambda method: _read(method, recorder))
     patches.replace(ssl.SSLContext, "wrap_socket", lambda method: _wrap_socket(method, recorder))
+
+
+def current_call(recorder: Recorder, connection: Any) -> OpenCall | None:
+    """The call of urllib3 that this thread is in, if the connection is one of its pool's.
+
+    Others may be used within it: by a request's body while it is produced.
+    """
+    local = recorder.local
+    call: OpenCall | None = getattr(local, "call", None)
+    return call if call is not None and isinstance(connection, local.kind) else None
 
 
 def time_connect(original: Method, recorder: Recorder) -> Method:
@@ -60,63 +89,69 @@ def time_connect(original: Method, recorder: Recorder) -> Method:
         local.is_connecting, local.tls_ns = True, None
         began = time.perf_counter_ns()
         try:
-            return original(self, *args, **kwargs)
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            _note_connect(recorder, self, began, error)
+            raise
+        else:
+            _note_connect(recorder, self, began, None)
+            return result
         finally:
             local.is_connecting = False
-            _note_connect(recorder, self, time.perf_counter_ns() - began, local)
 
     return connect
 
 
-def current_call(recorder: Recorder) -> OpenCall | None:
-    """The call of urllib3 that this thread is in, if it is in one."""
-    return getattr(recorder.local, "call", None)
+def _note_connect(
+    recorder: Recorder, connection: Any, began_ns: int, error: BaseException | None
+) -> None:
+    try:
+        spent_us, tls_ns = (time.perf_counter_ns() - began_ns) // 1000, recorder.local.tls_ns
+        tls_us = None if tls_ns is None else tls_ns // 1000
+        line = _fresh_line(recorder, connection)
+        _note_ends(line, connection)
+        call = line.call or current_call(recorder, connection)
+        if call is None:
+            return
+        if error is None:
+            call.note_connected(spent_us - (tls_us or 0), tls_us)
+        else:
+            call.error, call.sending_ns = error, 0
+    except Exception as trouble:
+        recorder.warn("a connection is not recorded", trouble)
 
 
 def _line_of(recorder: Recorder, connection: Any) -> Line:
     line = getattr(connection, _OURS, None)
-    if line is None:
-        line = Line(recorder.next_connection())
+    if line is None or line.recorder is not recorder:
+        line = Line(recorder)
         setattr(connection, _OURS, line)
     found: Line = line
     return found
 
 
-def _note_connect(recorder: Recorder, connection: Any, spent_ns: int, local: Any) -> None:
-    try:
-        line = _fresh_line(recorder, connection)
-        tls_us = None if local.tls_ns is None else local.tls_ns // 1000
-        line.opened = (spent_ns // 1000 - (tls_us or 0), tls_us)
-        call, error = line.call or current_call(recorder), sys.exc_info()[1]
-        if call is not None and error is None:
-            call.note_connected(*line.opened)
-        elif call is not None:
-            call.error, call.sending_ns = error, 0
-    except Exception as error:
-        recorder.warn("a connection is not recorded", error)
-
-
 def _fresh_line(recorder: Recorder, connection: Any) -> Line:
     """The line of a connection that was just opened, perhaps for a call that is noted already."""
-    before: Line | None = getattr(connection, _OURS, None)
-    if before is not None and before.opened is None and before.peer is None:
-        return before
-    line = Line(recorder.next_connection())
-    if before is not None:
-        line.call, line.is_owner, line.part = before.call, before.is_owner, before.part
-    setattr(connection, _OURS, line)
+    before = line = _line_of(recorder, connection)
+    if before.is_opened or before.peer is not None:
+        line = Line(recorder)
+        line.is_owner, line.part = before.is_owner, before.part
+        line.call, before.call = before.call, None
+        setattr(connection, _OURS, line)
+    line.is_opened = True
     return line
 
 
 def _wrap_socket(original: Method, recorder: Recorder) -> Method:
     def wrap_socket(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not getattr(recorder.local, "is_connecting", False):
+        local = recorder.local
+        if not getattr(local, "is_connecting", False):
             return original(self, *args, **kwargs)
         began = time.perf_counter_ns()
         try:
             return original(self, *args, **kwargs)
         finally:
-            recorder.local.tls_ns = time.perf_counter_ns() - began
+            local.tls_ns = time.perf_counter_ns() - began
 
     return wrap_socket
 
@@ -124,25 +159,24 @@ def _wrap_socket(original: Method, recorder: Recorder) -> Method:
 def _request(original: Method, recorder: Recorder) -> Method:
     """Only to know which range of a thing is asked for."""
 
-    def request(
-        self: Any, method: str, url: str, body: Any = None, headers: Any = None, **kwargs: Any
-    ) -> Any:
-        given = {} if headers is None else headers
-        if recorder.is_on and current_call(recorder) is None:
+    def request(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        if recorder.is_on and current_call(recorder, self) is None:
+            headers = args[1] if len(args) > 1 else kwargs.get("headers")
             try:
-                _line_of(recorder, self).part = range_of(given)
+                _line_of(recorder, self).part = told_by(headers, RANGE) if headers else None
             except Exception as error:
                 recorder.warn("a call's range is not recorded", error)
-        return original(self, method, url, body, given, **kwargs)
+        return original(self, method, url, *args, **kwargs)
 
     return request
 
 
 def _putrequest(original: Method, recorder: Recorder) -> Method:
     def putrequest(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, method, url, *args, **kwargs)  # what it refuses is no call
         if recorder.is_on:
             _begin_try(recorder, self, method, url)
-        return original(self, method, url, *args, **kwargs)
+        return result
 
     return putrequest
 
@@ -150,13 +184,13 @@ def _putrequest(original: Method, recorder: Recorder) -> Method:
 def _begin_try(recorder: Recorder, connection: Any, method: str, url: str) -> None:
     try:
         line = _line_of(recorder, connection)
-        if line.call is not None and line.is_owner:
-            recorder.finish(line.call)  # its answer was left unread, and the connection goes on
-        call = current_call(recorder)
+        if line.call is not None:
+            line.let_go()
+        call = current_call(recorder, connection)
         line.is_owner = call is None
-        line.call = call or _own_call(recorder, connection, method, url, line.part)
+        line.call = call = call or _own_call(recorder, connection, method, url, line.part)
         line.part = None
-        line.call.note_sending()
+        call.note_sending()
     except Exception as error:
         recorder.warn("a call is not recorded", error)
 
@@ -164,21 +198,12 @@ def _begin_try(recorder: Recorder, connection: Any, method: str, url: str) -> No
 def _own_call(
     recorder: Recorder, connection: Any, method: str, url: str, part: str | None
 ) -> OpenCall:
-    secure = isinstance(connection, http.client.HTTPSConnection)
-    scheme = "https" if secure else "http"
-    host, port = connection.host, connection.port
-    if "://" in url:  # to a proxy: the whole address
-        scheme, host, port = _split(url)
-    elif getattr(connection, "_tunnel_host", None):
-        host, port = connection._tunnel_host, connection._tunnel_port
-    call = recorder.begin(method, scheme, host, port, url, part=part)
+    scheme = "https" if isinstance(connection, http.client.HTTPSConnection) else "http"
+    tunnel = getattr(connection, "_tunnel_host", None)
+    host, port = (tunnel, connection._tunnel_port) if tunnel else (connection.host, connection.port)
+    call = recorder.begin(method, *called(scheme, host, port, url), url, part=part)
     call.is_returned = True
     return call
-
-
-def _split(url: str) -> tuple[str, str, int | None]:
-    found = urlsplit(url)
-    return found.scheme, found.hostname or "", found.port
 
 
 def _endheaders(original: Method, recorder: Recorder) -> Method:
@@ -186,9 +211,9 @@ def _endheaders(original: Method, recorder: Recorder) -> Method:
         line: Line | None = getattr(self, _OURS, None)
         if line is None or line.call is None or not recorder.is_on:
             return original(self, message_body, **kwargs)
-        if isinstance(message_body, bytes):
-            line.call.bytes_in = len(message_body)
         call = line.call
+        if line.is_owner and (message_body is None or isinstance(message_body, bytes)):
+            call.bytes_in = len(message_body or b"")
         try:
             return original(self, message_body, **kwargs)
         except BaseException as error:
@@ -200,19 +225,35 @@ def _endheaders(original: Method, recorder: Recorder) -> Method:
     return endheaders
 
 
+def _send(original: Method) -> Method:
+    """Only to know why a body that the program sends itself does not arrive."""
+
+    def send(self: Any, data: Any) -> Any:
+        try:
+            return original(self, data)
+        except OSError as error:
+            line: Line | None = getattr(self, _OURS, None)
+            if line is not None and line.call is not None:
+                line.call.error = error
+            raise
+
+    return send
+
+
 def _getresponse(original: Method, recorder: Recorder) -> Method:
     def getresponse(self: Any) -> Any:
         line: Line | None = getattr(self, _OURS, None)
         if line is None or line.call is None or not recorder.is_on:
             return original(self)
         call, line.call = line.call, None  # what it closes now is not closed by the program
+        _note_line(line, self, call)
         call.note_sent()
         try:
             response = original(self)
         except BaseException as error:
             _fail(recorder, self, line, call, error)
             raise
-        _note_answer(recorder, self, line, call, response)
+        _note_answer(recorder, line, call, response)
         return response
 
     return getresponse
@@ -222,94 +263,150 @@ def _fail(
     recorder: Recorder, connection: Any, line: Line, call: OpenCall, error: BaseException
 ) -> None:
     """A try without an answer; a call of its own is over with it."""
-    call.error = error
     _note_line(line, connection, call)
     if line.is_owner:
-        recorder.finish(call, error)
+        recorder.finish(call, call.error or error)
+    else:
+        call.error = error
 
 
 def _note_line(line: Line, connection: Any, call: OpenCall) -> None:
-    """Which connection the call is on; who opened it says how long that took."""
+    """Which connection the call is on, and where its ends are."""
     call.connection_id = line.number
-    if line.peer is None and getattr(connection, "sock", None) is not None:
-        line.peer, line.address = _ends(connection.sock)
+    if line.peer is None:
+        _note_ends(line, connection)
     call.upstream_host, call.local_address = line.peer, line.address
 
 
+def _note_ends(line: Line, connection: Any) -> None:
+    """As early as may be: a socket that was reset cannot say any more whose it was."""
+    sock = getattr(connection, "sock", None)
+    if sock is not None:
+        line.peer, line.address = _ends(sock)
+
+
 def _ends(sock: Any) -> tuple[str, str]:
+    """Both ends, each by itself: of a connection that the other side has reset, ours is known."""
+    return _end(sock, "getpeername"), _end(sock, "getsockname")
+
+
+def _end(sock: Any, side: str) -> str:
     try:
-        return _shown(sock.getpeername()), _shown(sock.getsockname())
+        return end_text(getattr(sock, side)())
     except (OSError, AttributeError, TypeError):
-        return "", ""
-
-
-def _shown(name: Any) -> str:
-    if not isinstance(name, tuple):  # a Unix socket's path
         return ""
-    host = f"[{name[0]}]" if ":" in str(name[0]) else name[0]
-    return f"{host}:{name[1]}"
 
 
-def _note_answer(
-    recorder: Recorder, connection: Any, line: Line, call: OpenCall, response: Any
-) -> None:
+def _note_answer(recorder: Recorder, line: Line, call: OpenCall, response: Any) -> None:
     try:
-        _note_line(line, connection, call)
-        call.note_answered(response.status, "HTTP/1.0" if response.version == 10 else "HTTP/1.1")  # noqa: PLR2004  # as http.client counts
-        tries = len(call.tries)
+        call.error = None  # a body that the server did not want, but answered
+        protocol = "HTTP/1.0" if response.version == _HTTP_1_0 else "HTTP/1.1"
+        call.note_answered(response.status, protocol)
         body = response.fp
         if body is None or (response.length == 0 and not response.chunked):
-            _end_body(recorder, call, tries, 0)
+            _end_body(recorder, call, len(call.tries), 0)
         else:
-            _watch_body(recorder, call, tries, response, body)
+            _watch_body(recorder, call, response, body)
+            if line.is_owner:
+                setattr(response, _OURS, call)
     except Exception as error:
         recorder.warn("the end of a call is not recorded", error)
+        recorder.finish(call)
 
 
-def _watch_body(recorder: Recorder, call: OpenCall, tries: int, response: Any, body: Any) -> None:
+def _watch_body(recorder: Recorder, call: OpenCall, response: Any, body: Any) -> None:
     """Notice when the body is closed: http.client does so with its last byte, or its reader does.
 
     No strong references: a response that nobody reads must go away as early as without us.
     """
     whole = None if response.chunked else response.length
+    tries = len(call.tries)
     told, held = weakref.ref(response), weakref.ref(body)
 
     def close() -> None:
-        found = told()
-        left = getattr(found, "length", None) or 0
-        _end_body(recorder, call, tries, None if whole is None else whole - left)
-        owner = held()
-        if owner is not None:
-            type(owner).close(owner)
+        try:
+            found = told() if recorder.is_on else None
+            size, error = (None, None) if found is None else _how_it_ended(found, whole)
+            if recorder.is_on:
+                _end_body(recorder, call, tries, size, error)
+        except Exception as trouble:
+            recorder.warn("the end of a call is not recorded", trouble)
+        finally:
+            owner = held()
+            if owner is not None:
+                type(owner).close(owner)
 
     body.close = close
 
 
-def _end_body(recorder: Recorder, call: OpenCall, tries: int, size: int | None) -> None:
+def _how_it_ended(response: Any, whole: int | None) -> tuple[int | None, BaseException | None]:
+    """How much of a body was read, and what broke it off, if it was not its reader."""
+    if whole is None:
+        return None, error_in_library()
+    left = response.length or 0
+    if not left:
+        return whole, None
+    error = error_in_library()
+    if error is None and not response.closed:  # http.client itself found the end, too early
+        error = http.client.IncompleteRead(b"", left)
+    return whole - left, error
+
+
+def _end_body(
+    recorder: Recorder,
+    call: OpenCall,
+    tries: int,
+    size: int | None,
+    error: BaseException | None = None,
+) -> None:
     """Of an earlier try only the moment counts; of the last one it may be the call's end."""
     if len(call.tries) != tries or call.body_ended_ns:
         return
     call.note_body_ended(size)
+    call.error = error
     if call.is_returned:
         recorder.finish(call)
+
+
+def _read(original: Method, recorder: Recorder) -> Method:
+    """Reading that notes why it fails: http.client closes some broken bodies only later."""
+
+    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        except (OSError, http.client.HTTPException) as error:
+            call: OpenCall | None = getattr(self, _OURS, None)
+            if call is not None:
+                _end_body(recorder, call, len(call.tries), None, error)
+            raise
+
+    return read
 
 
 def _close(original: Method, recorder: Recorder) -> Method:
     def close(self: Any) -> Any:
         line: Line | None = getattr(self, _OURS, None)
-        if line is not None and line.call is not None and line.is_owner:
-            call, line.call = line.call, None
-            _fail(recorder, self, line, call, sys.exc_info()[1] or ClosedByProgramError())
+        is_ended = line is not None and line.call is not None
+        # A proxy that refuses is closed while connecting; the reason comes after that.
+        if line is not None and is_ended and not getattr(recorder.local, "is_connecting", False):
+            line.let_go()
         return original(self)
 
     return close
 
 
-def range_of(headers: Any) -> str | None:
-    """The range that request headers ask for; headers may be a mapping or pairs."""
-    pairs = headers.items() if hasattr(headers, "items") else headers
-    for name, value in pairs:
-        text = name.decode("latin-1") if isinstance(name, bytes) else str(name)
-        if text.lower() == RANGE:
-            return str(value)
+def told_by(headers: Any, name: str) -> str | None:
+    """What a request's header says; headers are a mapping, or a list of pairs."""
+    if hasattr(headers, "items"):
+        headers = headers.items()
+    elif not isinstance(headers, list | tuple):
+        return None  # perhaps it can be walked only once
+    size = len(name)
+    for key, value in headers:
+        if len(key) == size and _text(key).lower() == name:
+            return _text(value)
     return None
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -29,8 +29,8 @@ class Library:
 
 LIBRARIES: dict[str, Library] = {
     "urllib3": Library(hook=hook_urllib3, tested_from=(1, 26), tested_to=(3,)),
-    "httpx": Library(hook=hook_httpx, tested_from=(0, 27), tested_to=(1,)),
-    "aiohttp": Library(hook=hook_aiohttp, tested_from=(3, 8), tested_to=(4,)),
+    "httpx": Library(hook=hook_httpx, tested_from=(0, 24), tested_to=(0, 29)),
+    "aiohttp": Library(hook=hook_aiohttp, tested_from=(3, 8), tested_to=(3, 15)),
 }
 
 

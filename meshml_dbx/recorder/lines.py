@@ -1,19 +1,20 @@
-"""The lines of a call: the same records, keys and order as a sidecar's, observer ``client``.
+"""The lines of a call: the same records and keys as a sidecar's, observer ``client``.
 
 Goes in: a call with what was noted of it. Comes out: JSON lines. Made on the writer's thread, so
-that the program's calls do not wait for it.
+that the program's calls do not wait for it; from parts, because each part is made only once: what
+all lines of a recorder say, what all lines of a call say, and the rest.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 
 from meshml_dbx.recorder.call import OpenCall
-from meshml_dbx.recorder.faults import fault_of
 from meshml_dbx.recorder.hosts import Hosts
-from meshml_dbx.recorder.plan import CLIENT_OBSERVER, RecorderPlan
+from meshml_dbx.recorder.plan import NamedHost, RecorderPlan
 from meshml_dbx.traffic.access_log import (
     ATTEMPT_FIELDS,
+    CLIENT_OBSERVER,
     END_TYPE,
     FIELDS,
     PERIODIC_TYPE,
@@ -28,9 +29,20 @@ UPSTREAM_END_TYPE = "UpstreamEnd"
 
 Values = dict[str, object]
 
+_ATTEMPT_KEYS = tuple(field.json_key() for field in ATTEMPT_FIELDS)
+_NOBODYS_CALL = OpenCall(0, "", "", "")
+
 
 class LineMaker:
-    """Makes the lines of one recorder; what is the same in all of them is made once."""
+    """Makes the lines of one recorder.
+
+    >>> from pathlib import Path
+    >>> plan = RecorderPlan(logs=Path("logs"), client="train", process_id="p")
+    >>> maker = LineMaker(plan, "train-1a2b3c4d")
+    >>> line = orjson.loads(maker.start(OpenCall(7, "GET", "labels.example.com", "/v1")))
+    >>> line["request_id"], line["virtual_service"], line["duration_ms"]
+    ('1a2b3c4d-7', 'labels.example.com', 0)
+    """
 
     def __init__(self, plan: RecorderPlan, sidecar_id: str) -> None:
         self._hosts = Hosts(plan)
@@ -43,14 +55,24 @@ class LineMaker:
             "client": plan.client,
             "environment": plan.environment,
         }
-        self._call = _empty("call", (field.json_key() for field in FIELDS)) | same
-        self._attempt = _empty("attempt", (field.json_key() for field in ATTEMPT_FIELDS)) | same
+        said = self._begin_values(_NOBODYS_CALL) | _end_values(_NOBODYS_CALL)
+        unsaid = dict.fromkeys(key for field in FIELDS if (key := field.json_key()) not in said)
+        self._end = _part({RECORD_KEY: "call", **unsaid, **same, TYPE_KEY: END_TYPE})
         # A call that goes on says little: only what is known at its begin, and how long it lasts.
-        self._progress: Values = {RECORD_KEY: "call", TYPE_KEY: START_TYPE, **same}
+        self._going_on = {
+            kind: _part({RECORD_KEY: "call", TYPE_KEY: kind, **same})
+            for kind in (START_TYPE, PERIODIC_TYPE, UNFINISHED_TYPE)
+        }
+        self._attempt: Values = {
+            RECORD_KEY: "attempt",
+            **dict.fromkeys(_ATTEMPT_KEYS),
+            **same,
+            TYPE_KEY: UPSTREAM_END_TYPE,
+        }
 
     def start(self, call: OpenCall) -> bytes:
         """The line of a call's begin."""
-        return orjson.dumps(self._progress | self._begin(call) | {"duration_ms": 0}) + b"\n"
+        return _line(self._going_on[START_TYPE], self._begin(call), b'"duration_ms":0')
 
     def periodic(self, call: OpenCall, now_ns: int) -> bytes:
         """The line of a call that goes on."""
@@ -61,31 +83,27 @@ class LineMaker:
         return self._still(call, now_ns, UNFINISHED_TYPE)
 
     def _still(self, call: OpenCall, now_ns: int, kind: str) -> bytes:
-        lasted = {
-            TYPE_KEY: kind,
+        lasted: Values = {
             "duration_ms": max(now_ns - call.began_ns, 0) // 1_000_000,
             "attempts": len(call.tries) + 1,
             "code": call.code,
             "upstream_host": call.upstream_host,
             "to_upstream_us": _between(call.began_ns, call.sending_ns),
         }
-        return orjson.dumps(self._progress | self._begin(call) | lasted) + b"\n"
+        return _line(self._going_on[kind], self._begin(call), _part(lasted))
 
     def end(self, call: OpenCall) -> bytes:
         """The lines of a call that is over: of its tries, where there were several, and its own."""
-        begin = self._begin(call)
-        own = self._call | begin | _times(call) | _outcome(call) | {TYPE_KEY: END_TYPE}
-        own["attempts"] = len(call.tries) + 1
-        own["bytes_in"] = call.bytes_in
-        own["duration_ms"] = max(call.ended_ns - call.began_ns, 0) // 1_000_000
-        own["total_us"] = _between(call.began_ns, call.ended_ns)
-        line = orjson.dumps(own) + b"\n"
-        if not call.tries:
-            return line
-        return b"".join(self._tries(call, begin)) + line
+        line = _line(self._end, self._begin(call), _part(_end_values(call)))
+        return b"".join(self._tries(call)) + line if call.tries else line
 
-    def _begin(self, call: OpenCall) -> Values:
-        name = self._hosts.name_of(call.authority, call.path)
+    def _begin(self, call: OpenCall) -> bytes:
+        if call.begin_text is None:
+            call.begin_text = _part(self._begin_values(call))
+        return call.begin_text
+
+    def _begin_values(self, call: OpenCall) -> Values:
+        name: NamedHost = self._hosts.name_of(call.authority, call.path)
         stage, partition, attempt = call.spark or (None, None, None)
         return {
             "start_time": time_text(call.began_us),
@@ -105,34 +123,56 @@ class LineMaker:
             "spark_attempt": attempt,
         }
 
-    def _tries(self, call: OpenCall, begin: Values) -> Iterator[bytes]:
+    def _tries(self, call: OpenCall) -> Iterable[bytes]:
+        begin = self._begin_values(call)
         for number, one in enumerate((*call.tries, call), 1):
             began_us = call.began_us + (one.try_began_ns - call.began_ns) // 1000
-            values = self._attempt | {k: v for k, v in begin.items() if k in self._attempt}
-            values |= _times(one) | _outcome(one)
+            values = self._attempt | begin | _times(one) | _outcome(one)
             values["start_time"] = time_text(began_us)
             values["attempt"] = number
             values["to_upstream_us"] = _between(one.try_began_ns, one.sending_ns)
             values["duration_ms"] = max(one.ended_ns - one.try_began_ns, 0) // 1_000_000
-            yield orjson.dumps({k: v for k, v in values.items() if k in self._attempt}) + b"\n"
+            yield _line(_part({key: values[key] for key in self._attempt}))
 
 
-def _empty(record: str, keys: Iterator[str]) -> Values:
-    kind = END_TYPE if record == "call" else UPSTREAM_END_TYPE
-    return {RECORD_KEY: record, TYPE_KEY: kind} | dict.fromkeys(
-        key for key in keys if key != TYPE_KEY
-    )
+def _line(*parts: bytes) -> bytes:
+    return b"{" + b",".join(parts) + b"}\n"
+
+
+def _part(values: Mapping[str, object]) -> bytes:
+    """The fields of an object, without its braces."""
+    try:
+        return orjson.dumps(values)[1:-1]
+    except TypeError:  # a text that is no Unicode, or a value of a class that we do not know
+        return orjson.dumps({key: _plain(value) for key, value in values.items()})[1:-1]
+
+
+def _plain(value: object) -> object:
+    if value is None or type(value) is int:
+        return value
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _end_values(call: OpenCall) -> Values:
+    return {
+        **_times(call),
+        **_outcome(call),
+        "attempts": len(call.tries) + 1,
+        "bytes_in": call.bytes_in,
+        "duration_ms": max(call.ended_ns - call.began_ns, 0) // 1_000_000,
+        "total_us": _between(call.began_ns, call.ended_ns),
+    }
 
 
 def _times(one: OpenCall) -> Values:
     """Where the time of a try went; what was not reached is null."""
-    ready = one.sending_ns and max(one.sending_ns - one.try_began_ns, 0) // 1_000_000
+    ready_ns = one.sending_ns - one.try_began_ns
     return {
         "to_upstream_us": _between(one.began_ns, one.sending_ns),
         "send_us": _between(one.sending_ns, one.sent_ns),
         "first_byte_us": _between(one.sent_ns, one.answered_ns),
         "receive_us": _between(one.answered_ns, one.body_ended_ns),
-        "pool_ready_ms": ready if one.sending_ns else None,
+        "pool_ready_ms": max(ready_ns, 0) // 1_000_000 if one.sending_ns else None,
         "connect_us": one.connect_us,
         "tls_us": one.tls_us,
         "upstream_connection_id": one.connection_id,
@@ -143,21 +183,16 @@ def _times(one: OpenCall) -> Values:
 
 def _outcome(one: OpenCall) -> Values:
     """Status, or the fault in its place; an answer that broke off has both."""
-    found: Values = {"code": one.code, "bytes_out": one.bytes_out, "protocol": one.protocol}
-    if one.error is None:
-        return found | {"flags": None, "details": None, "upstream_failure": None}
-    fault = fault_of(one.error, is_connected=one.sending_ns > 0)
-    return found | {
-        "flags": fault.flags,
-        "details": fault.details,
-        "upstream_failure": fault.tls_failure,
+    fault = one.fault
+    return {
+        "code": one.code,
+        "bytes_out": one.bytes_out,
+        "protocol": one.protocol,
+        "flags": fault.flags if fault else None,
+        "details": fault.details if fault else None,
+        "upstream_failure": fault.tls_failure if fault else None,
     }
 
 
 def _between(begin_ns: int, end_ns: int) -> int | None:
     return (end_ns - begin_ns) // 1000 if begin_ns and end_ns >= begin_ns else None
-
-
-def line_of(values: Mapping[str, object]) -> bytes:
-    """Any record as a line."""
-    return orjson.dumps(dict(values)) + b"\n"

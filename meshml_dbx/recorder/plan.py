@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CLIENT_OBSERVER = "client"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedHost:
@@ -27,7 +25,8 @@ class RecorderPlan:
     are copied there and live ones lie on the local disk. ``run`` is the folder in which it shows
     itself alive, None where nobody could ask it to close its files. ``tracking`` is the address
     (``host:port``) of MLflow's server, ``hosts`` what a mesh file calls addresses. ``run_id`` is
-    the run of every call here, for workers whose driver has the run.
+    the run of every call here, for workers whose driver has the run. ``closes_when_idle_s``
+    finishes a live file when nothing was written for so long, for processes that nobody asks.
 
     >>> RecorderPlan(logs=Path("logs"), client="train", process_id="p").run_id is None
     True
@@ -44,4 +43,5 @@ class RecorderPlan:
     tracking: str | None = None
     workspace: str | None = None
     run_id: str | None = None
+    closes_when_idle_s: float | None = None
     hosts: Mapping[str, NamedHost] = field(default_factory=dict)

@@ -6,15 +6,19 @@ that only begin are given up first.
 """
 
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from meshml_dbx.errors import MeshMLError
 from meshml_dbx.recorder.address import authority_of, path_of, resource_of
 from meshml_dbx.recorder.call import OpenCall
-from meshml_dbx.recorder.faults import fault_of
 from meshml_dbx.traffic.context import CURRENT_STAGE, active_run_id
 
 MOST_QUEUED = 50_000
@@ -67,10 +71,13 @@ class Recorder:
         self.open: dict[int, OpenCall] = {}
         self.counts = Counts()
         self.needs_writer = True
+        self.write_now: Callable[[], None] | None = None
+        """Called after each end, where a process may be killed at any time."""
         self._failed: OrderedDict[int, tuple[int, int]] = OrderedDict()
         # Reentrant: a finaliser or a signal's handler may end a call while it is held.
-        self._lock = threading.RLock()
-        self._has_warned = False
+        self.lock = threading.RLock()
+        self._is_closed = False
+        self._warned: set[str] = set()
         self.local = threading.local()
 
     def begin(
@@ -98,60 +105,81 @@ class Recorder:
     def _begin(self, method: str, authority: str, target: str, part: str | None) -> OpenCall:
         if self.needs_writer:
             self._open_writer()
-        call = OpenCall(self._count_begun(), method, authority, path_of(target))
+        call = OpenCall(0, method, authority, path_of(target))
         call.began_us = time.time_ns() // 1000
         call.resource = resource_of(method, authority, target, part)
         call.run_id = self.run_id or active_run_id()
         call.stage = CURRENT_STAGE.get()
         call.spark = self.spark()
+        call.handled = id(sys.exc_info()[1])
         call.thread = threading.current_thread().name
         self._note_try(call)
-        self.open[call.number] = call
-        if len(self.queue) < self.most_queued // 2:
-            self.queue.append((START, call))
+        self._take(call)
         return call
 
-    def _count_begun(self) -> int:
-        with self._lock:
-            self.counts.begun += 1
-            return self.counts.begun
+    def _take(self, call: OpenCall) -> None:
+        """All at once, so that whoever ends the recording misses no call and counts none twice."""
+        with self.lock:
+            if self._is_closed or getattr(self.local, "is_ignored", False):
+                return
+            call.number = self.counts.begun = self.counts.begun + 1
+            self.open[call.number] = call
+            if len(self.queue) < self.most_queued // 2:
+                self.queue.append((START, call))
 
     def _open_writer(self) -> None:
-        with self._lock:
-            if self.needs_writer:
+        with self.lock:
+            if self.needs_writer and not self._is_closed:
                 self.needs_writer = False
                 self.open_writer()
 
     def finish(self, call: OpenCall, error: BaseException | None = None) -> None:
         """The call is over; asked again, nothing happens."""
-        if self.open.pop(call.number, None) is None:
-            return
-        try:
-            call.ended_ns = call.body_ended_ns or time.perf_counter_ns()
-            call.error = error or call.error
-            self._remember_failure(call)
+        with self.lock:
+            if self.open.get(call.number) is not call:  # or a fork's parent's of that number
+                return
+            del self.open[call.number]
+            try:
+                call.end(error)
+                self._remember_failure(call)
+            except Exception as trouble:
+                self.warn("the end of a call is not whole", trouble)
             if len(self.queue) < self.most_queued:
                 self.queue.append((END, call))
             else:
-                self._count_dropped()
-        except Exception as trouble:
-            self.warn("the end of a call is not recorded", trouble)
+                self.counts.dropped += 1
+        if self.write_now is not None:
+            self.write_now()
+
+    def close(self) -> tuple[OpenCall, ...]:
+        """Take nothing any more; the calls that are open, whose ends nobody will write."""
+        with self.lock:
+            self._is_closed = True
+            left = tuple(self.open.values())
+            self.open.clear()
+            return left
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Take no calls of this thread: they are our own, and no part of the program."""
+        before = getattr(self.local, "is_ignored", False)
+        self.local.is_ignored = True
+        try:
+            yield
+        finally:
+            self.local.is_ignored = before
 
     def next_connection(self) -> int:
         """A number for a connection that was not seen before."""
-        with self._lock:
+        with self.lock:
             self.counts.connections += 1
             return self.counts.connections
 
-    def _count_dropped(self) -> None:
-        with self._lock:
-            self.counts.dropped += 1
-
     def warn(self, what: str, error: BaseException) -> None:
         """Say once what goes wrong with recording; the program goes on."""
-        if not self._has_warned:
-            self._has_warned = True
-            _logger.warning("meshml: %s: %s", what, type(error).__name__, exc_info=error)
+        if what not in self._warned:
+            self._warned.add(what)
+            _logger.warning("meshml: %s: %s", what, _told(error))
 
     def _note_try(self, call: OpenCall) -> None:
         """A call for what failed just before is another try of it, made by a layer above."""
@@ -161,14 +189,21 @@ class Recorder:
 
     def _remember_failure(self, call: OpenCall) -> None:
         failed = call.code >= FIRST_ERROR or call.code == TOO_MANY_REQUESTS
-        if call.resource and (failed or (call.error is not None and not _is_cancelled(call.error))):
+        if call.resource and (failed or (call.fault is not None and call.fault.flags != "DC")):
             self._failed[call.resource] = (call.attempt, call.ended_ns)
             if len(self._failed) > MOST_FAILED:
                 self._failed.popitem(last=False)
 
 
-def _is_cancelled(error: BaseException) -> bool:
-    return fault_of(error).flags == "DC"
+def _told(error: BaseException) -> str:
+    """What happened and where; of strangers' errors not the text, which may hold an address."""
+    name = type(error).__name__
+    if isinstance(error, MeshMLError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    trace = traceback.extract_tb(error.__traceback__)
+    return f"{name} in {Path(trace[-1].filename).name}:{trace[-1].lineno}" if trace else name
 
 
 def _no_spark() -> tuple[int, int, int] | None:

@@ -4,20 +4,28 @@ Goes in: the recorder's queue. Comes out: lines in a log folder, whose files are
 by time, when somebody asks, and at the end. What cannot be written is counted as dropped.
 """
 
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 
 from meshml_dbx.logs.lines import record_line
+from meshml_dbx.recorder.call import OpenCall
 from meshml_dbx.recorder.folder import LogKeeper
 from meshml_dbx.recorder.lines import LineMaker
-from meshml_dbx.recorder.plan import CLIENT_OBSERVER, RecorderPlan
+from meshml_dbx.recorder.plan import RecorderPlan
 from meshml_dbx.recorder.recorder import END, Recorder
+from meshml_dbx.traffic.access_log import CLIENT_OBSERVER
 
 TICK_S = 0.1
 SECOND_NS = 1_000_000_000
 QUIET_SAMPLE_NS = 10 * SECOND_NS
 """While nothing is called, the CPU is sampled so often."""
+
+LONGEST_STOP_S, LONGEST_PAUSE_S = 5.0, 1.0
+"""How long the end of recording, and a fork, wait for a thread that is inside a disk's work."""
 
 _BATCH = 5_000
 
@@ -31,48 +39,93 @@ class Writer:
         self._keeper = keeper
         self._lines = LineMaker(plan, keeper.sidecar_id)
         self._lock = threading.RLock()
-        self._stopping = threading.Event()
+        self._is_over = False
         self._cpu_began = time.process_time_ns()
         self._told_ns = self._sampled_ns = 0
-        self._sampled_calls = -1
+        self._sampled = (-1, 0)
         self._lost = 0
-        self._thread = threading.Thread(target=self._work, name="meshml-recorder", daemon=True)
+        self._is_draining = False
+        self._leave = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Say whose calls these are, and begin."""
-        self._write(self._record("program", "begin", {**self._whose(), "exit_code": None}))
-        self._thread.start()
+        self._write([self._record("program", "begin", {**self._whose(), "exit_code": None})])
+        self.resume()
 
-    def flush(self) -> None:
+    def pause(self) -> None:
+        """End the thread, for as long as a fork takes: Python warns of forks beside threads."""
+        self._leave.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=LONGEST_PAUSE_S)
+
+    def resume(self) -> None:
+        """Begin the thread, or begin it again."""
+        if self._is_over or self._thread is not None:
+            return
+        self._leave = threading.Event()
+        name, leave = "meshml-recorder", (self._leave,)
+        thread = threading.Thread(target=self._work, args=leave, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had: who ends a call writes it
+            self._recorder.write_now = self.write_queue
+        else:
+            self._thread = thread
+
+    def write_queue(self) -> None:
         """Everything that was taken so far is in a file when this returns."""
         with self._lock:
-            self._drain()
-            self._sample(time.perf_counter_ns(), "periodic")
+            if not self._is_over:
+                self._guard(self._drain)
+
+    def flush(self) -> None:
+        """As ``write_queue``, and what was counted so far too."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._guard(self._drain)
+            self._guard(lambda: self._sample(time.perf_counter_ns(), "periodic"))
 
     def close_file(self) -> None:
         """Everything that was taken so far is in a finished file when this returns."""
         with self._lock:
             self.flush()
-            self._guard(self._keeper.close_files)
+            if not self._is_over:
+                self._guard(self._keeper.close_files)
 
-    def stop(self) -> None:
-        """End: write what is left, also of calls without an end, and finish the file."""
-        self._stopping.set()
-        if self._thread is not threading.current_thread() and self._thread.is_alive():
-            self._thread.join(timeout=5.0)
-        with self._lock:
-            self._drain()
-            now = time.perf_counter_ns()
-            calls = tuple(self._recorder.open.values())
-            self._write(b"".join(self._lines.unfinished(call, now) for call in calls))
-            self._sample(now, "last")
-            self._write(self._record("program", "end", {**self._whose(), "cpu_us": self._cpu_us()}))
+    def stop(self, left: Sequence[OpenCall] = ()) -> None:
+        """End: write what is queued and finish the file; a disk that hangs is not waited for long.
+
+        Args:
+            left: calls that nobody will end.
+        """
+        if self._is_over:
+            return
+        self._is_over = True
+        self._leave.set()
+        if not self._lock.acquire(timeout=LONGEST_STOP_S):
+            self._recorder.warn("the last calls are not written", TimeoutError())
+            return
+        try:
+            self._guard(lambda: self._end(left))
             self._guard(self._keeper.finish)
+        finally:
+            self._lock.release()
+        self.pause()
 
-    def _work(self) -> None:
-        while not self._stopping.wait(TICK_S):
+    def _end(self, left: Sequence[OpenCall]) -> None:
+        self._drain()
+        now = time.perf_counter_ns()
+        self._write([self._lines.unfinished(call, now) for call in left], is_end=[True] * len(left))
+        self._sample(now, "last", unfinished=len(left))
+        self._write([self._record("program", "end", {**self._whose(), "cpu_us": self._cpu_us()})])
+
+    def _work(self, leave: threading.Event) -> None:
+        while not leave.wait(TICK_S):
             with self._lock:
-                if not self._stopping.is_set():
+                if not leave.is_set():
                     self._guard(self._tick)
 
     def _tick(self) -> None:
@@ -85,35 +138,54 @@ class Writer:
         self._keeper.keep()
 
     def _drain(self) -> None:
-        queue, lines = self._recorder.queue, self._lines
-        while queue:
-            made, ends = [], 0
-            for _ in range(min(len(queue), _BATCH)):
-                kind, call = queue.popleft()
-                ends += kind == END
-                made.append(lines.end(call) if kind == END else lines.start(call))
-            self._write(b"".join(made), calls=ends)
+        if self._is_draining:  # a finaliser ended a call while this thread writes
+            return
+        self._is_draining = True
+        try:
+            queue = self._recorder.queue
+            # Only what is there now: where calls come faster, there is more to do than to write.
+            for size in _batches(len(queue)):
+                taken = [queue.popleft() for _ in range(size)]
+                lines = [self._line(kind, call) for kind, call in taken]
+                self._write(lines, is_end=[kind == END for kind, _ in taken])
+        finally:
+            self._is_draining = False
+
+    def _line(self, kind: int, call: OpenCall) -> bytes:
+        """One entry of the queue; one that no line can be made of is lost alone."""
+        try:
+            return self._lines.end(call) if kind == END else self._lines.start(call)
+        except Exception as error:
+            self._lost += kind == END
+            self._recorder.warn("a call is not written", error)
+            return b""
 
     def _tell_open(self, now: int) -> None:
         calls = [c for c in tuple(self._recorder.open.values()) if now - c.began_ns >= SECOND_NS]
-        self._write(b"".join(self._lines.periodic(call, now) for call in calls))
+        self._write([self._lines.periodic(call, now) for call in calls])
 
-    def _sample(self, now: int, kind: str) -> None:
-        counts = self._recorder.counts
-        is_quiet = counts.begun == self._sampled_calls and not self._recorder.open
-        if kind == "periodic" and is_quiet and now - self._sampled_ns < QUIET_SAMPLE_NS:
+    def _sample(self, now: int, kind: str, *, unfinished: int = 0) -> None:
+        with self._recorder.lock:  # counts of one moment: readers subtract one from another
+            counts = replace(self._recorder.counts)
+            queued = sum(kind == END for kind, _ in self._recorder.queue)
+            active = len(self._recorder.open) + queued + unfinished
+        is_quiet = self._sampled == (counts.begun, active) == (counts.begun, 0)
+        if kind == "periodic" and is_quiet and now - self._sampled_ns < self._quiet_ns():
             return
-        self._sampled_ns, self._sampled_calls = now, counts.begun
-        queued = sum(kind == END for kind, _ in tuple(self._recorder.queue))
+        self._sampled_ns, self._sampled = now, (counts.begun, active)
         values = {
             "requests_total": counts.begun,
-            "requests_active": len(self._recorder.open) + queued,
+            "requests_active": active,
             "connections_total": counts.connections,
             "log_bytes": self._keeper.written,
             "cpu_us": self._cpu_us(),
             "dropped": counts.dropped + self._lost,
         }
-        self._write(self._record("sample", kind, values))
+        self._write([self._record("sample", kind, values)])
+
+    def _quiet_ns(self) -> float:
+        """Where idle files are finished, a sample alone is not worth a file."""
+        return QUIET_SAMPLE_NS if self._plan.closes_when_idle_s is None else math.inf
 
     def _cpu_us(self) -> int:
         return (time.process_time_ns() - self._cpu_began) // 1000
@@ -131,13 +203,18 @@ class Writer:
         names = {"sidecar_id": self._keeper.sidecar_id, "process_id": self._plan.process_id}
         return record_line(record, kind, seconds=time.time(), values={**names, **values})
 
-    def _write(self, data: bytes, *, calls: int = 0) -> None:
+    def _write(self, lines: Sequence[bytes], *, is_end: Sequence[bool] = ()) -> None:
+        """Write these lines; of those that end calls, count what the disk does not take."""
+        data = b"".join(lines)
         if not data:
             return
+        before = self._keeper.written
         try:
             self._keeper.write(data)
         except OSError as error:
-            self._lost += calls
+            written = self._keeper.written - before
+            ends = zip(accumulate(map(len, lines)), is_end, strict=False)
+            self._lost += sum(one for end, one in ends if end > written)
             self._recorder.warn("the log cannot be written", error)
 
     def _guard(self, work: Callable[[], object]) -> None:
@@ -146,3 +223,14 @@ class Writer:
             work()
         except Exception as error:
             self._recorder.warn("the log cannot be kept", error)
+
+
+def _batches(count: int) -> Iterator[int]:
+    """Sizes of at most a batch that add up to so many.
+
+    >>> list(_batches(12_000))
+    [5000, 5000, 2000]
+    """
+    while count > 0:
+        yield min(count, _BATCH)
+        count -= _BATCH
