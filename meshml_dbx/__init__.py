@@ -2,6 +2,8 @@
 
 Names are imported on first use, so that ``import meshml_dbx`` costs nothing on a cluster.
 
+In a notebook: ``meshml_dbx.record()``, the run, ``meshml_dbx.why()``.
+
 >>> import meshml_dbx
 >>> with meshml_dbx.stage("training"):  # a no-op where nothing records
 ...     pass
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from meshml_dbx.diagnosis import Diagnosis
     from meshml_dbx.errors import MeshMLError
     from meshml_dbx.findings import Finding, Severity
+    from meshml_dbx.in_process import record, recorded, stop
     from meshml_dbx.recording.stages import headers, stage
     from meshml_dbx.session import Session, why
     from meshml_dbx.settings import Settings
@@ -29,7 +32,10 @@ __all__ = [
     "Severity",
     "__version__",
     "headers",
+    "record",
+    "recorded",
     "stage",
+    "stop",
     "why",
 ]
 
@@ -42,7 +48,10 @@ _HOMES = {
     "Settings": "meshml_dbx.settings",
     "Severity": "meshml_dbx.findings",
     "headers": "meshml_dbx.recording.stages",
+    "record": "meshml_dbx.in_process",
+    "recorded": "meshml_dbx.in_process",
     "stage": "meshml_dbx.recording.stages",
+    "stop": "meshml_dbx.in_process",
     "why": "meshml_dbx.session",
 }
 

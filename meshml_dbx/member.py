@@ -38,6 +38,7 @@ from meshml_dbx.traffic.context import (
     CLIENT_VARIABLE,
     LOGS_VARIABLE,
     PROCESS_VARIABLE,
+    RECORD_VARIABLE,
     SIDECAR_VARIABLE,
 )
 from meshml_dbx.traffic.log_folder import SidecarLogs
@@ -221,6 +222,7 @@ def program_environment(
         CLIENT_VARIABLE: member,
         SIDECAR_VARIABLE: wiring.sidecar_id,
         LOGS_VARIABLE: str(settings.logs.absolute()),
+        RECORD_VARIABLE: "",  # the sidecar records: whoever starts this must not as well
     }
     if wiring.app_port:
         variables["PORT"] = str(wiring.app_port)
@@ -331,7 +333,11 @@ def lacks_package(command: Sequence[str]) -> bool:
         return False
     try:
         done = subprocess.run(
-            [interpreter, "-c", HAS_PACKAGE], capture_output=True, timeout=PROBE_S, check=False
+            [interpreter, "-c", HAS_PACKAGE],
+            env={**os.environ, RECORD_VARIABLE: ""},
+            capture_output=True,
+            timeout=PROBE_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

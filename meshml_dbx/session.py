@@ -9,22 +9,26 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
-from meshml_dbx.errors import MeshMLError, TrackingError
+from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError, TrackingError
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh.checks import check_mesh, require_mesh
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
-from meshml_dbx.settings import Settings, prepare_state, read_settings
+from meshml_dbx.settings import DEFAULT_MESH, Settings, prepare_state, read_settings
+from meshml_dbx.traffic.context import PROCESS_VARIABLE
 from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import OPEN_END, Run
 
 if TYPE_CHECKING:
     from meshml_dbx.connect import SparkSession
     from meshml_dbx.diagnosis import Diagnosis
+    from meshml_dbx.in_process import KnownHosts
     from meshml_dbx.lake import IngestReport, TableNames
+    from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
 Say = Callable[[str], None]
@@ -92,6 +96,37 @@ class Session:
             self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
         )
 
+    def record(self, command: Sequence[str], *, client: str | None = None) -> int:
+        """The exit status of a program that records its own calls: no mesh, no proxy.
+
+        Raises:
+            MissingToolError: there is no such program, or its Python lacks this package.
+            LogFolderError: the log or state folder cannot be written.
+            MeshInvalidError: the mesh file that was named has errors.
+        """
+        from meshml_dbx import in_process, member, sidecar
+
+        if in_process.is_under_sidecar(os.environ):
+            self.say(f"warning: {in_process.UNDER_A_SIDECAR}")
+            return sidecar.run_to_end(command, os.environ)
+        sidecar.require_program(command)
+        if member.lacks_package(command):
+            raise MissingToolError(
+                f"meshml_dbx is not installed for {command[0]}, so nothing would be recorded",
+                advice="install it there: pip install meshml_dbx",
+            )
+        known = self._hosts_for_recording()
+        prepare_state(self.settings.state)
+        environment = in_process.program_environment(
+            self.settings, client, known, command, os.environ
+        )
+        began, before = time.time_ns() // 1000, self._known_logs()
+        status = sidecar.run_to_end(command, environment)
+        sidecar.adopt(self.settings.folder, self.settings.logs)
+        recorders = self._recorders(environment[PROCESS_VARIABLE], since=began)
+        self._say_whether_recorded(recorders - before)
+        return status
+
     def sidecar(
         self,
         node: str,
@@ -117,6 +152,20 @@ class Session:
         return member.supervise_member(
             self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
         )
+
+    def identity(self, name: str) -> "IdentityFiles":
+        """Certificate, key and authority of a client of the mesh that speaks TLS itself.
+
+        Raises:
+            MeshInvalidError: the mesh file has errors.
+            TrustError: the store of identities cannot be used.
+        """
+        from meshml_dbx.trust import supply_identity
+
+        mesh = require_mesh(self._usable_mesh())
+        now = datetime.now(UTC)
+        store, mesh_name = self.settings.folder.trust, mesh.mesh.mesh_name
+        return supply_identity(store, mesh_name=mesh_name, name=name, now=now)
 
     def _usable_mesh(self) -> LoadedMesh:
         loaded = read_mesh(self.settings.mesh)
@@ -215,6 +264,13 @@ class Session:
         Raises:
             UnknownRunError: as ``why``.
         """
+        from meshml_dbx.in_process import flush_recording, unrecorded
+
+        flush_recording()
+        with unrecorded():
+            return self._evidence(run, live=live, baseline=baseline)
+
+    def _evidence(self, run: str, *, live: bool, baseline: str | None) -> Evidence:
         from meshml_dbx.recording.evidence import read_evidence
 
         chosen = self._find_run(run)
@@ -293,6 +349,44 @@ class Session:
         return dict(CAUSES)
 
     # --- how the journeys are walked ------------------------------------------------------------
+
+    def _hosts_for_recording(self) -> "KnownHosts":
+        """The names of the mesh file: of one that was named, or of one that just lies here."""
+        from meshml_dbx import in_process
+
+        if self.settings.mesh != Path(DEFAULT_MESH):
+            return in_process.known_hosts(self.settings)
+        known = in_process.known_hosts_if_usable(self.settings)
+        for note in known.notes:
+            self.say(f"warning: {note}")
+        return known
+
+    def _known_logs(self) -> frozenset[str]:
+        from meshml_dbx.recording.read import list_sidecars
+
+        try:
+            return frozenset(list_sidecars(self.settings.logs))
+        except LogFolderError:  # empty
+            return frozenset()
+
+    def _recorders(self, process_id: str, *, since: int) -> set[str]:
+        """The log folders of a process that recorded itself, and of its children."""
+        from meshml_dbx.recording.sidecars import find_sidecars
+
+        try:
+            found = find_sidecars(self.settings.logs, since=since)
+        except LogFolderError:  # empty
+            return set()
+        return {one.folder.sidecar_id for one in found if one.process_id == process_id}
+
+    def _say_whether_recorded(self, recorders: set[str]) -> None:
+        if recorders:
+            self.say(f"recorded; next: {self.next_command('why', 'last')}")
+        else:
+            self.say(
+                "warning: nothing was recorded: is it a Python program, started without -I, -E "
+                "or -S, and with its environment?"
+            )
 
     def _picture(self, answer: "Diagnosis") -> str:
         from meshml_dbx import flowmap
@@ -384,11 +478,18 @@ def why(
     """The answer for a run, shown as a page by a notebook: ``meshml_dbx.why()``.
 
     Without a run: the one that is active here, else the last one. ``settings`` are those of the
-    command line: state, logs, lake, tracking.
+    command line: state, logs, lake, tracking; where this process has recorded is known.
 
     Raises:
         MeshMLError: as ``Session.why``.
     """
-    session = Session(read_settings(None, **settings))
-    answer = session.why(run or connect.active_run_id() or "last", live=live, baseline=baseline)
+    from meshml_dbx.in_process import recorded_where, unrecorded
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given.keys() & {"state", "logs"}:
+        given = {**recorded_where(), **given}
+    session = Session(read_settings(None, **given))
+    with unrecorded():
+        chosen = run or connect.active_run_id() or "last"
+    answer = session.why(chosen, live=live, baseline=baseline)
     return answer.with_page(session.cell(answer))

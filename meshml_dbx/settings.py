@@ -7,11 +7,13 @@ ever a setting.
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshml_dbx.errors import LogFolderError, MeshMLError
+from meshml_dbx.traffic.context import RECORD_VARIABLE
 from meshml_dbx.traffic.log_folder import StateFolder
 
 SETTINGS_FILE = "settings.json"
@@ -53,7 +55,7 @@ def read_settings(
     """
     variables = os.environ if environ is None else environ
     given = {name: str(value) for name, value in arguments.items() if value is not None}
-    state = Path(given.get("state") or variables.get("MESHML_STATE") or DEFAULT_STATE)
+    state = Path(given.get("state") or variables.get("MESHML_STATE") or default_state(variables))
     stored = _stored(state)
 
     def pick(name: str, default: str | None) -> str | None:
@@ -64,11 +66,29 @@ def read_settings(
     return Settings(
         mesh=Path(pick("mesh", DEFAULT_MESH) or DEFAULT_MESH),
         state=state,
-        logs=Path(pick("logs", None) or StateFolder(root=state).logs),
+        logs=Path(
+            given.get("logs")
+            or variables.get(RECORD_VARIABLE)
+            or pick("logs", None)
+            or StateFolder(root=state).logs
+        ),
         lake=pick("lake", None) or str(StateFolder(root=state).lake),
         tracking=pick("tracking", None),
         environment=pick("environment", None),
     )
+
+
+def default_state(environ: Mapping[str, str]) -> str:
+    """``.meshml`` here; on Databricks, whose notebooks' folders take no appended lines, local disk.
+
+    There each user has a folder: several may share a machine.
+
+    >>> default_state({})
+    '.meshml'
+    """
+    if "DATABRICKS_RUNTIME_VERSION" in environ:
+        return str(Path(tempfile.gettempdir()) / f"meshml-{os.getuid()}")
+    return DEFAULT_STATE
 
 
 def store_settings(state: Path, **values: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from meshml_dbx.diagnosis import Diagnosis
 from meshml_dbx.settings import store_settings
 from tests.desk import CALLS, make_desk
+from tests.recorder.answering import answering
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +43,8 @@ class NotebookHost:
         assert label
         self.widgets[name] = self.given.get(name, default)
 
-    def run(self, path: Path) -> list[object]:
-        """Execute the cells in order; what they showed."""
+    def run(self, path: Path, *, own: str = "", own_after: int = 0) -> list[object]:
+        """Execute the cells in order, the user's own among them; what they showed."""
         widgets = SimpleNamespace(text=self.text, get=self.widgets.__getitem__)
         names: dict[str, object] = {
             "dbutils": SimpleNamespace(widgets=widgets),
@@ -51,6 +52,8 @@ class NotebookHost:
         }
         for number, cell in enumerate(code_cells(path)):
             self._run_cell(ast.parse(cell), f"{path.name}, cell {number}", names)
+            if own and number + 1 == own_after:
+                self._run_cell(ast.parse(own), "the user's own cell", names)
         return [value for value in self.shown if value is not None]
 
     def _run_cell(self, cell: ast.Module, where: str, names: dict[str, object]) -> None:
@@ -128,3 +131,34 @@ def test_the_ledger_is_whole(shown: tuple[object, ...]) -> None:
     ledger: dict[str, object] = shown[-1]  # type: ignore[assignment]  # as above
     told = (ledger["sent"], ledger["proxied"], ledger["rows"], ledger["lost"])
     assert told == (CALLS, CALLS, CALLS, 0)
+
+
+OWN_CELL = """
+import mlflow, requests
+mlflow.set_tracking_uri({store!r})
+with mlflow.start_run(run_name="mine"):
+    with requests.Session() as session:
+        for number in range(20):
+            session.get({url!r} + f"/kb?page={{number}}&key=secret").raise_for_status()
+"""
+
+
+def test_the_tour_without_a_mesh_records_a_notebook(
+    empty_mlflow_store: Path, tmp_path: Path
+) -> None:
+    """Three lines and the user's own code: every call is in the answer, no query is in a file."""
+    shutil.copy(empty_mlflow_store, tmp_path / "mlflow.db")
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tour = next(path for path in NOTEBOOKS if path.stem.startswith("02_"))
+    store_settings(tmp_path / "state", tracking=store)
+    host = NotebookHost(given={"state": str(tmp_path / "state")})
+    with answering() as server:
+        own = OWN_CELL.format(store=store, url=server.url)
+        shown = host.run(tour, own=own, own_after=2)
+    answer = next(one for one in shown if isinstance(one, Diagnosis))
+    assert answer.run_name == "mine"
+    assert answer.ledger.rows == 20
+    assert answer.ledger.lost == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*.jsonl"))
+    assert b"/kb" in written
+    assert b"secret" not in written

@@ -10,7 +10,7 @@ import click
 
 from meshml_dbx.cli.commands import check, ingest, why
 from meshml_dbx.cli.demo_command import demo
-from meshml_dbx.cli.programs import run, sidecar
+from meshml_dbx.cli.programs import record, run, sidecar
 from meshml_dbx.errors import MeshInvalidError, MeshMLError
 
 FINDINGS, WRONG_USE, OURS, INTERRUPTED = 1, 2, 3, 130
@@ -34,12 +34,13 @@ def cli() -> None:
     \b
     Start here:
       meshml demo                                    a real mesh on this machine, with a fault
-      meshml run --client NAME -- python train.py    your program, recorded
+      meshml record -- python train.py               your program, recorded: no mesh needed
+      meshml run --client NAME -- python train.py    your program as a client of a mesh
       meshml why last                                the answer
     """
 
 
-for command in (check, demo, ingest, run, sidecar, why):
+for command in (check, demo, ingest, record, run, sidecar, why):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""``meshml run`` and ``meshml sidecar``: a program and the proxy beside it."""
+"""``meshml run``, ``sidecar`` and ``record``: a program, with a proxy beside it or without one."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -91,3 +91,36 @@ def sidecar(
         raise click.UsageError("give a program after --, or the --app-port of a running one")
     session = options.open_session(mesh=mesh, state=state, logs=logs, quiet=quiet)
     return session.sidecar(node, command, app_port=app_port, bind=bind)
+
+
+@click.command(context_settings=PASS_ON)
+@options.options(options.mesh, options.state, options.logs, options.tracking, options.quiet)
+@click.option("--client", help="What this program is called. [its file's name]")
+@COMMAND
+def record(
+    *,
+    client: str | None,
+    command: tuple[str, ...],
+    mesh: Path | None,
+    state: Path | None,
+    logs: Path | None,
+    tracking: str | None,
+    quiet: bool,
+) -> int:
+    """Run a Python program that records its own calls: no mesh, no proxy, https seen from within.
+
+    The program needs no change, but its Python needs meshml_dbx. It and every Python that it starts
+    record urllib3 (so requests, boto3, MLflow, databricks-sdk), http.client, httpx and aiohttp.
+    With a mesh file its services' names are used. The exit status is passed on.
+
+    \b
+    Examples:
+      meshml record -- python train.py
+      meshml record --client churn-training -- python -m churn.train --rows 1000
+    """
+    if not command:
+        raise click.UsageError("which program? meshml record -- python train.py")
+    session = options.open_session(
+        mesh=mesh, state=state, logs=logs, tracking=tracking, quiet=quiet
+    )
+    return session.record(command, client=client)

@@ -15,6 +15,7 @@ from meshml_dbx.connect.tracking import (
     find_run,
     read_runs,
     resolve_tracking_uri,
+    tag_active_run,
 )
 from meshml_dbx.settings import Settings
 
@@ -30,6 +31,7 @@ __all__ = [
     "read_runs",
     "resolve_tracking_uri",
     "spark_session",
+    "tag_active_run",
 ]
 
 SPARK_LOG = "spark.log"

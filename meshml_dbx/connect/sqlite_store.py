@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from meshml_dbx.connect.store import (
+    FIRST_STEP,
     NEXT_STEP,
     TAGS,
     RunQuery,
@@ -79,7 +80,7 @@ def _sqlite_path(uri: str) -> Path:
     for path in (Path(found[1]), Path(unquote(found[1]))):
         if path.is_file():
             return path.absolute()
-    raise TrackingError(f"the tracking store {Path(found[1])} does not exist", advice=NEXT_STEP)
+    raise TrackingError(f"the tracking store {Path(found[1])} does not exist", advice=FIRST_STEP)
 
 
 def _columns(store: sqlite3.Connection, table: str) -> set[str]:

@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 from meshml_dbx.errors import TrackingError
 from meshml_dbx.traffic.context import CLIENT_TAG, PROCESS_TAG
 from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.run_names import BEGIN_A_RUN
 
 PARENT_TAG = "mlflow.parentRunId"
 TAGS = (PROCESS_TAG, CLIENT_TAG, PARENT_TAG)
 NEXT_STEP = "name the store with --tracking or MLFLOW_TRACKING_URI"
+FIRST_STEP = f"{BEGIN_A_RUN}; or {NEXT_STEP}"
+"""Where there is no store yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from urllib.error import HTTPError, URLError
 
 from meshml_dbx.connect.paged_store import read_by_client, read_server
 from meshml_dbx.connect.sqlite_store import read_sqlite
-from meshml_dbx.connect.store import NEXT_STEP, RunQuery, mask, tracking_error
+from meshml_dbx.connect.store import FIRST_STEP, RunQuery, mask, tracking_error
 from meshml_dbx.errors import MissingToolError, TrackingError
 from meshml_dbx.traffic.ownership import Run
 from meshml_dbx.traffic.run_names import LAST, in_order, pick_run, run_of_page
@@ -78,6 +78,19 @@ def active_run_id() -> str | None:
     return str(run.info.run_id) if run else None
 
 
+def tag_active_run(tags: Mapping[str, str]) -> str | None:
+    """Tag the MLflow run that is active in this thread; None, or why it could not be.
+
+    Only called where MLflow is in use: it is never imported for this.
+    """
+    mlflow = sys.modules["mlflow"]
+    try:
+        mlflow.set_tags(dict(tags))
+    except Exception as error:  # its store decides what goes wrong, and how it is called
+        return type(error).__name__
+    return None
+
+
 def attach_page(tracking_uri: str | None, run_id: str, page: str) -> str:
     """Store a page with an MLflow run; the artifact's path.
 
@@ -123,7 +136,7 @@ def resolve_tracking_uri(
     raise TrackingError(
         "no tracking store: MLFLOW_TRACKING_URI is not set, and this folder has neither "
         "mlflow.db nor mlruns",
-        advice=NEXT_STEP,
+        advice=FIRST_STEP,
     )
 
 

@@ -3,13 +3,16 @@
     meshml run --client churn-training -- python -m meshml_dbx.demo.train --rows 569
 
 It calls services by their virtual names over plain HTTP; the proxy that ``meshml run`` puts in
-front of it does the rest. It counts its calls, so that the ledger can compare.
+front of it does the rest. It counts its calls, so that the ledger can compare. With ``--direct`` it
+has no proxy: it speaks mutual TLS and tries again itself (``demo.direct``), and is to be recorded
+by ``meshml record``.
 """
 
 import argparse
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import local
 
 import mlflow
@@ -21,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 import meshml_dbx
 from meshml_dbx.demo.data import RECORD_COLUMNS, ROWS_A_GROUP, Shape
+from meshml_dbx.demo.direct import Direct, read_direct
 
 RECORDS = "http://records.ml.local/v1/records"
 LABELS = "http://labels.ml.local/v1/labels"
@@ -33,12 +37,14 @@ Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 _own = local()
+_direct: list[Direct] = []
+"""Where services are without a mesh, if the program was told."""
 
 
 def http() -> requests.Session:
     """This thread's session: one keep-alive connection each."""
     if not hasattr(_own, "session"):
-        _own.session = requests.Session()
+        _own.session = _direct[0].session() if _direct else requests.Session()
     session: requests.Session = _own.session
     return session
 
@@ -55,11 +61,13 @@ def fetch_records(shape: Shape) -> Matrix:
 
 def fetch_features(group: int) -> list[list[float]]:
     """The other measurements of one group; not-a-number where the look-up refuses."""
-    answer = http().get(f"{FEATURES}/{group}", timeout=TIMEOUT_S)
-    if answer.ok:
-        found: list[list[float]] = answer.json()["features"]
-        return found
-    return [[math.nan] * 10] * ROWS_A_GROUP
+    try:
+        answer = http().get(f"{FEATURES}/{group}", timeout=TIMEOUT_S)
+        answer.raise_for_status()
+    except (requests.HTTPError, requests.ConnectionError):
+        return [[math.nan] * 10] * ROWS_A_GROUP
+    found: list[list[float]] = answer.json()["features"]
+    return found
 
 
 def fetch_labels(day: int) -> list[int]:
@@ -130,7 +138,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--experiment", default="churn")
     parser.add_argument("--run-name", default="churn-training")
+    parser.add_argument("--direct", type=Path, help="where the services are, without a mesh")
     given = parser.parse_args()
+    if given.direct:
+        _direct.append(read_direct(given.direct))
     mlflow.set_experiment(given.experiment)
     with mlflow.start_run(run_name=given.run_name) as run:
         began = time.monotonic()

@@ -5,6 +5,7 @@ types. They end with the world; on Linux also when it is killed.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -24,7 +25,8 @@ from string import Template
 from meshml_dbx.demo.data import Shape, write_data
 from meshml_dbx.demo.faults import HEALTHY_CALLER, Fault
 from meshml_dbx.errors import MeshMLError
-from meshml_dbx.settings import store_settings
+from meshml_dbx.session import Session
+from meshml_dbx.settings import read_settings, store_settings
 
 NODES = {
     "records-v1": "records",
@@ -33,11 +35,27 @@ NODES = {
     "features-v1": "features",
     "scoring-v1": "scoring",
 }
+NODES_OF_SERVICES = {
+    "records.ml.local": [("records-v1", 1)],
+    "labels.ml.local": [("labels-v1", 70), ("labels-v2", 30)],
+    "features.ml.local": [("features-v1", 1)],
+    "scoring.ml.local": [("scoring-v1", 1)],
+}
+"""What the mesh file routes, for a program that has no mesh."""
+
 MARK = ".meshml-demo"
 """A file that says that a folder is a demo's: only such a folder is ever cleared."""
 
 OWN_FOLDERS = ("trust", "run", "logs", "lake", "checkpoints", "artifacts")
-OWN_FILES = ("mesh*.yml", "mlflow.db*", "*.log", "report.html", "settings.json", "data.json")
+OWN_FILES = (
+    "mesh*.yml",
+    "mlflow.db*",
+    "*.log",
+    "report.html",
+    "settings.json",
+    "data.json",
+    "direct.json",
+)
 PR_SET_PDEATHSIG = 1
 READY_S = 60.0
 TRAINING_S = 180.0
@@ -200,10 +218,13 @@ def start_service(
         )
 
 
-def start_training(world: World) -> subprocess.Popen[str]:
-    """The training program behind its own sidecar."""
-    command = meshml(world, "run", "--mesh", world.mesh, "--client", "churn-training")
+def start_training(world: World, *, direct: Path | None = None) -> subprocess.Popen[str]:
+    """The training program behind its own sidecar; ``direct``: without one, recording itself."""
+    verb = "record" if direct else "run"
+    command = meshml(world, verb, "--mesh", world.mesh, "--client", HEALTHY_CALLER)
     program = [sys.executable, "-m", "meshml_dbx.demo.train", "--rows", str(world.shape.rows)]
+    if direct:
+        program += ["--direct", str(direct)]
     with (world.state / "training.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--", *program],
@@ -214,6 +235,24 @@ def start_training(world: World) -> subprocess.Popen[str]:
             env=own_environment(world),
             preexec_fn=end_with_parent,  # noqa: PLW1509  # as above
         )
+
+
+def write_direct(world: World) -> Path:
+    """Where the services are for a training program without a sidecar, and who it is."""
+    identity = Session(read_settings({}, state=world.state)).identity(HEALTHY_CALLER)
+    services = {
+        service: [(f"localhost:{world.ports[node].peers}", weight) for node, weight in nodes]
+        for service, nodes in NODES_OF_SERVICES.items()
+    }
+    path = world.state / "direct.json"
+    values = {
+        "services": services,
+        "certificate": str(identity.certificate_chain),
+        "key": str(identity.private_key),
+        "authority": str(identity.authority),
+    }
+    path.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    return path
 
 
 def finish_training(world: World, training: subprocess.Popen[str]) -> str:
@@ -323,9 +362,13 @@ def clear_world(state: Path) -> None:
 
 
 def own_environment(world: World) -> dict[str, str]:
-    """The environment of the demo's processes: the user's, but for settings of other work."""
+    """The environment of the demo's processes: the user's, but for settings of other work.
+
+    Without MLflow's calls to its makers, which are none of the demo's and need a network.
+    """
     others = {name: value for name, value in os.environ.items() if not name.startswith("MESHML_")}
-    return {**others, "MLFLOW_TRACKING_URI": world.tracking}
+    own = {"MLFLOW_TRACKING_URI": world.tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**others, **own}
 
 
 def end_with_parent() -> None:

@@ -9,6 +9,7 @@ from meshml_dbx.logs.run_folder import new_sidecar_id
 from meshml_dbx.sidecar.binary import EnvoyBinary, find_envoy
 from meshml_dbx.sidecar.plan import CloseLimits, Outcome, SidecarPlan
 from meshml_dbx.sidecar.ports import free_port, require_free
+from meshml_dbx.sidecar.program import require_program, run_to_end
 from meshml_dbx.sidecar.registry import (
     Adoption,
     CloseAnswers,
@@ -35,5 +36,7 @@ __all__ = [
     "new_sidecar_id",
     "request_close",
     "require_free",
+    "require_program",
+    "run_to_end",
     "supervise",
 ]

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshml_dbx.errors import MissingToolError
+from meshml_dbx.sidecar.signals import Signals, came_from_terminal
 
 _PROC = Path("/proc")
 _KILLED_BASE = 128
+_TURN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,25 @@ def start_program(command: Sequence[str], environment: Mapping[str, str]) -> Pro
             message, advice="does its first line name an interpreter?"
         ) from error
     return Program(pid)
+
+
+def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The exit status of a program that is run with nothing beside it; signals are passed on.
+
+    Raises:
+        MissingToolError: there is no such program, or the system refuses to run it.
+    """
+    require_program(command)
+    with Signals() as signals:
+        program = start_program(command, environment)
+        while True:
+            signals.wait(_TURN_S)
+            for number in signals.take():
+                if not came_from_terminal(number):
+                    program.send(number)
+            ended = program.poll()
+            if ended is not None:
+                return ended.exit_status
 
 
 def tree_cpu_us(root: int, *, proc: Path = _PROC) -> int:
