@@ -13,88 +13,61 @@ from meshml_dbx.recorder.faults import Fault, fault_of
 class OpenCall:
     """A call from its begin to the end of its answer's body.
 
-    One try at a time: ``begin_next_try`` keeps what was noted of the one before in ``tries``.
-    ``begin_text`` is what all its lines say of its begin, once the writer has made one.
+    One try at a time: ``begin_next_try`` keeps what was noted of the one before in ``tries``. What
+    was not noted is the class's: a call that is made sets only what is known of it by then.
     """
 
-    __slots__ = (
-        "answered_ns",
-        "attempt",
-        "authority",
-        "began_ns",
-        "began_us",
-        "begin_text",
-        "body_ended_ns",
-        "bytes_in",
-        "bytes_out",
-        "code",
-        "connect_us",
-        "connection_id",
-        "ended_ns",
-        "error",
-        "fault",
-        "handled",
-        "host",
-        "is_returned",
-        "local_address",
-        "method",
-        "number",
-        "path",
-        "protocol",
-        "resource",
-        "run_id",
-        "sending_ns",
-        "sent_ns",
-        "spark",
-        "stage",
-        "thread",
-        "tls_us",
-        "tries",
-        "try_began_ns",
-        "upstream_host",
-    )
+    number = 0
+    began_us = 0
+    began_ns = 0
+    begin_text: bytes | None = None
+    tries: "tuple[OpenCall, ...]" = ()
+    attempt = 1
+    bytes_in: int | None = None
+    handled = 0
+    """``id`` of the exception that the program was handling when it called."""
+    is_returned = False
+    protocol: str | None = None
+    resource: int | None = None
+    run_id: str | None = None
+    stage: str | None = None
+    thread: str | None = None
+    spark: tuple[int, int, int] | None = None
+    # Of the try that goes on:
+    try_began_ns = 0
+    sending_ns = 0
+    sent_ns = 0
+    answered_ns = 0
+    body_ended_ns = 0
+    ended_ns = 0
+    code = 0
+    bytes_out: int | None = None
+    error: BaseException | None = None
+    fault: Fault | None = None
+    connect_us: int | None = None
+    tls_us: int | None = None
+    connection_id: int | None = None
+    upstream_host: str | None = None
+    local_address: str | None = None
 
     def __init__(self, number: int, method: str, authority: str, path: str) -> None:
         self.number = number
         self.method = method
         self.authority = authority
         self.path = path
-        self.began_us = 0
-        self.begin_text: bytes | None = None
         self.began_ns = self.try_began_ns = perf_counter_ns()
-        self.tries: list[OpenCall] = []
-        self.attempt = 1
-        self.bytes_in: int | None = None
-        self.handled = 0
-        """``id`` of the exception that the program was handling when it called."""
-        self.is_returned = False
-        self.protocol: str | None = None
-        self.resource: int | None = None
-        self.run_id: str | None = None
-        self.stage: str | None = None
-        self.thread: str | None = None
-        self.spark: tuple[int, int, int] | None = None
-        self._forget()
 
     def _forget(self) -> None:
-        self.sending_ns = self.sent_ns = self.answered_ns = self.body_ended_ns = 0
-        self.code = 0
-        self.bytes_out: int | None = None
-        self.error: BaseException | None = None
-        self.fault: Fault | None = None
-        self.ended_ns = 0
-        self.connect_us: int | None = None
-        self.tls_us: int | None = None
-        self.connection_id: int | None = None
-        self.upstream_host: str | None = None
-        self.local_address: str | None = None
+        """Nothing is noted of the next try yet."""
+        for name in _OF_A_TRY & self.__dict__.keys():
+            delattr(self, name)
 
     def begin_next_try(self) -> None:
         """Keep what was noted of this try, and begin another of the same call."""
         self.end(None)
-        self.tries.append(copy(self))
-        self.try_began_ns = perf_counter_ns()
+        self.tries = (*self.tries, copy(self))
         self._forget()
+        self.try_began_ns = perf_counter_ns()
 
     def end(self, error: BaseException | None) -> None:
         """This try is over, now unless it was before; of an error only what may be written stays.
@@ -129,3 +102,23 @@ class OpenCall:
         """The last byte of the answer was read, or its reader went away."""
         self.body_ended_ns = perf_counter_ns()
         self.bytes_out = size
+
+
+_OF_A_TRY = frozenset(
+    (
+        "sending_ns",
+        "sent_ns",
+        "answered_ns",
+        "body_ended_ns",
+        "ended_ns",
+        "code",
+        "bytes_out",
+        "error",
+        "fault",
+        "connect_us",
+        "tls_us",
+        "connection_id",
+        "upstream_host",
+        "local_address",
+    )
+)

@@ -82,7 +82,9 @@ class Hosts:
             return _of_workspace
         if authority == self._plan.tracking:
             return TRACKING
-        return _of_amazon(host) or _of_other_clouds(host) or authority
+        known = _of_amazon(host) or _of_other_clouds(host)
+        # A program may name its tracking server in its code, where nobody sees it but by its paths.
+        return known or (lambda path: TRACKING if _MLFLOW.match(path) else authority)
 
 
 def _named(name: str) -> NamedHost:

@@ -8,7 +8,6 @@ call of urllib3 is noted on that call, any other is a call of its own.
 import http.client
 import ssl
 import time
-import weakref
 from typing import Any
 
 from meshml_dbx.recorder.address import called, end_text
@@ -17,7 +16,7 @@ from meshml_dbx.recorder.faults import ClosedByProgramError, error_in_library
 from meshml_dbx.recorder.patches import Method, Patches
 from meshml_dbx.recorder.recorder import Recorder
 
-_OURS = "_meshml"
+_OURS, _BODY = "_meshml", "_meshml_body"
 _READERS = ("read", "read1", "readinto", "readline")
 _HTTP_1_0 = 10
 """How http.client counts."""
@@ -66,6 +65,7 @@ def hook_http_client(patches: Patches, recorder: Recorder) -> None:
         patches.replace(kind, "connect", lambda method: time_connect(method, recorder))
     for name in _READERS:
         patches.replace(http.client.HTTPResponse, name, lambda method: _read(method, recorder))
+    patches.replace(http.client.HTTPResponse, "_close_conn", lambda m: _close_conn(m, recorder))
     patches.replace(ssl.SSLContext, "wrap_socket", lambda method: _wrap_socket(method, recorder))
 
 
@@ -160,10 +160,10 @@ def _request(original: Method, recorder: Recorder) -> Method:
     """Only to know which range of a thing is asked for."""
 
     def request(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        if recorder.is_on and current_call(recorder, self) is None:
-            headers = args[1] if len(args) > 1 else kwargs.get("headers")
+        headers = args[1] if len(args) > 1 else kwargs.get("headers")
+        if headers and recorder.is_on and current_call(recorder, self) is None:
             try:
-                _line_of(recorder, self).part = told_by(headers, RANGE) if headers else None
+                _line_of(recorder, self).part = told_by(headers, RANGE)
             except Exception as error:
                 recorder.warn("a call's range is not recorded", error)
         return original(self, method, url, *args, **kwargs)
@@ -302,11 +302,11 @@ def _note_answer(recorder: Recorder, line: Line, call: OpenCall, response: Any) 
         call.error = None  # a body that the server did not want, but answered
         protocol = "HTTP/1.0" if response.version == _HTTP_1_0 else "HTTP/1.1"
         call.note_answered(response.status, protocol)
-        body = response.fp
-        if body is None or (response.length == 0 and not response.chunked):
+        if response.fp is None or (response.length == 0 and not response.chunked):
             _end_body(recorder, call, len(call.tries), 0)
         else:
-            _watch_body(recorder, call, response, body)
+            whole = None if response.chunked else response.length
+            setattr(response, _BODY, (call, len(call.tries), whole))
             if line.is_owner:
                 setattr(response, _OURS, call)
     except Exception as error:
@@ -314,29 +314,24 @@ def _note_answer(recorder: Recorder, line: Line, call: OpenCall, response: Any) 
         recorder.finish(call)
 
 
-def _watch_body(recorder: Recorder, call: OpenCall, response: Any, body: Any) -> None:
-    """Notice when the body is closed: http.client does so with its last byte, or its reader does.
+def _close_conn(original: Method, recorder: Recorder) -> Method:
+    """Where every answer's body ends: with its last byte, when its reader closes it, or drops it.
 
-    No strong references: a response that nobody reads must go away as early as without us.
+    A method of http.client's own (since Python 3.3), since no public one is called at all of these;
+    and the response is not kept alive for it.
     """
-    whole = None if response.chunked else response.length
-    tries = len(call.tries)
-    told, held = weakref.ref(response), weakref.ref(body)
 
-    def close() -> None:
-        try:
-            found = told() if recorder.is_on else None
-            size, error = (None, None) if found is None else _how_it_ended(found, whole)
-            if recorder.is_on:
-                _end_body(recorder, call, tries, size, error)
-        except Exception as trouble:
-            recorder.warn("the end of a call is not recorded", trouble)
-        finally:
-            owner = held()
-            if owner is not None:
-                type(owner).close(owner)
+    def close_conn(self: Any) -> Any:
+        told: tuple[OpenCall, int, int | None] | None = self.__dict__.pop(_BODY, None)
+        if told is not None and recorder.is_on:
+            try:
+                size, error = _how_it_ended(self, told[2])
+                _end_body(recorder, told[0], told[1], size, error)
+            except Exception as trouble:
+                recorder.warn("the end of a call is not recorded", trouble)
+        return original(self)
 
-    body.close = close
+    return close_conn
 
 
 def _how_it_ended(response: Any, whole: int | None) -> tuple[int | None, BaseException | None]:
@@ -397,8 +392,11 @@ def _close(original: Method, recorder: Recorder) -> Method:
 
 def told_by(headers: Any, name: str) -> str | None:
     """What a request's header says; headers are a mapping, or a list of pairs."""
-    if hasattr(headers, "items"):
+    if isinstance(headers, dict):
         headers = headers.items()
+    elif hasattr(headers, "get"):  # of requests, urllib3 or botocore: they ask for no case
+        value = headers.get(name)
+        return None if value is None else _text(value)
     elif not isinstance(headers, list | tuple):
         return None  # perhaps it can be walked only once
     size = len(name)

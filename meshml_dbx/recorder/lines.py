@@ -30,6 +30,9 @@ UPSTREAM_END_TYPE = "UpstreamEnd"
 Values = dict[str, object]
 
 _ATTEMPT_KEYS = tuple(field.json_key() for field in ATTEMPT_FIELDS)
+MOST_ALIKE = 1_000
+"""How many begins are kept, before all are made anew."""
+
 _NOBODYS_CALL = OpenCall(0, "", "", "")
 
 
@@ -46,7 +49,8 @@ class LineMaker:
 
     def __init__(self, plan: RecorderPlan, sidecar_id: str) -> None:
         self._hosts = Hosts(plan)
-        self._prefix = sidecar_id.rpartition("-")[2]
+        self._prefix = sidecar_id.rpartition("-")[2].encode()
+        self._said: dict[tuple[object, ...], bytes] = {}
         same: Values = {
             "observer": CLIENT_OBSERVER,
             "mesh": plan.mesh,
@@ -99,40 +103,79 @@ class LineMaker:
 
     def _begin(self, call: OpenCall) -> bytes:
         if call.begin_text is None:
-            call.begin_text = _part(self._begin_values(call))
+            begin = b',"start_time":"%s","request_id":"%s-%d","path":%s,"resource":%s'
+            call.begin_text = self._alike(call) + begin % (
+                time_text(call.began_us).encode(),
+                self._prefix,
+                call.number,
+                _text(call.path),
+                b"null" if call.resource is None else b"%d" % call.resource,
+            )
         return call.begin_text
 
+    def _alike(self, call: OpenCall) -> bytes:
+        """What many calls say alike of their begin; made once for as long as they do."""
+        name = self._hosts.name_of(call.authority, call.path)
+        key = (
+            name,
+            call.method,
+            call.authority,
+            call.attempt,
+            call.run_id,
+            call.stage,
+            call.thread,
+            call.spark,
+        )
+        found = self._said.get(key)
+        if found is None:
+            if len(self._said) >= MOST_ALIKE:
+                self._said.clear()
+            found = self._said[key] = _part(_begin_alike(call, name))
+        return found
+
     def _begin_values(self, call: OpenCall) -> Values:
-        name: NamedHost = self._hosts.name_of(call.authority, call.path)
-        stage, partition, attempt = call.spark or (None, None, None)
         return {
+            **_begin_alike(call, self._hosts.name_of(call.authority, call.path)),
             "start_time": time_text(call.began_us),
-            "request_id": f"{self._prefix}-{call.number}",
-            "method": call.method,
-            "authority": call.authority,
+            "request_id": f"{self._prefix.decode()}-{call.number}",
             "path": call.path,
-            "virtual_service": name.virtual_service,
-            "target": name.target,
-            "attempt": call.attempt,
-            "run_id": call.run_id,
-            "stage": call.stage,
-            "thread": call.thread,
             "resource": call.resource,
-            "spark_stage": stage,
-            "spark_partition": partition,
-            "spark_attempt": attempt,
         }
 
     def _tries(self, call: OpenCall) -> Iterable[bytes]:
         begin = self._begin_values(call)
         for number, one in enumerate((*call.tries, call), 1):
             began_us = call.began_us + (one.try_began_ns - call.began_ns) // 1000
-            values = self._attempt | begin | _times(one) | _outcome(one)
+            values = self._attempt | begin | _try_values(one)
             values["start_time"] = time_text(began_us)
             values["attempt"] = number
             values["to_upstream_us"] = _between(one.try_began_ns, one.sending_ns)
             values["duration_ms"] = max(one.ended_ns - one.try_began_ns, 0) // 1_000_000
             yield _line(_part({key: values[key] for key in self._attempt}))
+
+
+def _begin_alike(call: OpenCall, name: NamedHost) -> Values:
+    stage, partition, attempt = call.spark or (None, None, None)
+    return {
+        "method": call.method,
+        "authority": call.authority,
+        "virtual_service": name.virtual_service,
+        "target": name.target,
+        "attempt": call.attempt,
+        "run_id": call.run_id,
+        "stage": call.stage,
+        "thread": call.thread,
+        "spark_stage": stage,
+        "spark_partition": partition,
+        "spark_attempt": attempt,
+    }
+
+
+def _text(value: str) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return orjson.dumps(_plain(value))
 
 
 def _line(*parts: bytes) -> bytes:
@@ -154,37 +197,33 @@ def _plain(value: object) -> object:
 
 
 def _end_values(call: OpenCall) -> Values:
-    return {
-        **_times(call),
-        **_outcome(call),
-        "attempts": len(call.tries) + 1,
-        "bytes_in": call.bytes_in,
-        "duration_ms": max(call.ended_ns - call.began_ns, 0) // 1_000_000,
-        "total_us": _between(call.began_ns, call.ended_ns),
-    }
+    lasted_ns = call.ended_ns - call.began_ns
+    values = _try_values(call)
+    values["attempts"] = len(call.tries) + 1
+    values["bytes_in"] = call.bytes_in
+    values["duration_ms"] = lasted_ns // 1_000_000 if lasted_ns > 0 else 0
+    values["total_us"] = _between(call.began_ns, call.ended_ns)
+    return values
 
 
-def _times(one: OpenCall) -> Values:
-    """Where the time of a try went; what was not reached is null."""
-    ready_ns = one.sending_ns - one.try_began_ns
+def _try_values(one: OpenCall) -> Values:
+    """Where the time of a try went, and how it ended; what was not reached is null.
+
+    Status, or the fault in its place; an answer that broke off has both.
+    """
+    sending_ns, sent_ns, answered_ns = one.sending_ns, one.sent_ns, one.answered_ns
+    fault = one.fault
     return {
-        "to_upstream_us": _between(one.began_ns, one.sending_ns),
-        "send_us": _between(one.sending_ns, one.sent_ns),
-        "first_byte_us": _between(one.sent_ns, one.answered_ns),
-        "receive_us": _between(one.answered_ns, one.body_ended_ns),
-        "pool_ready_ms": max(ready_ns, 0) // 1_000_000 if one.sending_ns else None,
+        "to_upstream_us": _between(one.began_ns, sending_ns),
+        "send_us": _between(sending_ns, sent_ns),
+        "first_byte_us": _between(sent_ns, answered_ns),
+        "receive_us": _between(answered_ns, one.body_ended_ns),
+        "pool_ready_ms": max(sending_ns - one.try_began_ns, 0) // 1_000_000 if sending_ns else None,
         "connect_us": one.connect_us,
         "tls_us": one.tls_us,
         "upstream_connection_id": one.connection_id,
         "upstream_host": one.upstream_host or None,
         "upstream_local_address": one.local_address or None,
-    }
-
-
-def _outcome(one: OpenCall) -> Values:
-    """Status, or the fault in its place; an answer that broke off has both."""
-    fault = one.fault
-    return {
         "code": one.code,
         "bytes_out": one.bytes_out,
         "protocol": one.protocol,

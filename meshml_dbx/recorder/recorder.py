@@ -97,24 +97,25 @@ class Recorder:
             part: the range of it that is asked for, if any.
         """
         try:
-            return self._begin(str(method), authority_of(scheme, host, port), target, part)
+            if self.needs_writer:
+                self._open_writer()
+            authority = authority_of(scheme, host, port)
+            call = OpenCall(0, str(method), authority, path_of(target))
+            call.began_us = time.time_ns() // 1000
+            call.resource = resource_of(call.method, authority, target, part)
+            call.run_id = self.run_id or active_run_id()
+            call.stage = CURRENT_STAGE.get()
+            call.thread = threading.current_thread().name
+            if self.spark is not _no_spark:
+                call.spark = self.spark()
+            if (handled := sys.exc_info()[1]) is not None:
+                call.handled = id(handled)
+            if self._failed:
+                self._note_try(call)
+            self._take(call)
         except Exception as error:  # whatever it is, the program's own call goes on
             self.warn("a call is not recorded", error)
             return OpenCall(0, "", "", "")
-
-    def _begin(self, method: str, authority: str, target: str, part: str | None) -> OpenCall:
-        if self.needs_writer:
-            self._open_writer()
-        call = OpenCall(0, method, authority, path_of(target))
-        call.began_us = time.time_ns() // 1000
-        call.resource = resource_of(method, authority, target, part)
-        call.run_id = self.run_id or active_run_id()
-        call.stage = CURRENT_STAGE.get()
-        call.spark = self.spark()
-        call.handled = id(sys.exc_info()[1])
-        call.thread = threading.current_thread().name
-        self._note_try(call)
-        self._take(call)
         return call
 
     def _take(self, call: OpenCall) -> None:
@@ -141,7 +142,8 @@ class Recorder:
             del self.open[call.number]
             try:
                 call.end(error)
-                self._remember_failure(call)
+                if call.fault is not None or call.code >= TOO_MANY_REQUESTS:
+                    self._remember_failure(call)
             except Exception as trouble:
                 self.warn("the end of a call is not whole", trouble)
             if len(self.queue) < self.most_queued:

@@ -3,8 +3,8 @@
     pytest tests/benchmarks/bench_record.py -m benchmark -s
 
 GET of 1 KB on a connection that is kept, against a server in another process. Rounds alternate;
-what counts is the median of the rounds' differences. CPU is the whole process's, so the writer's
-thread and what it still writes after the last call are in it.
+what counts is the quickest round of either, as others on the machine only add. CPU is the whole
+process's, so the writer's thread and what it still writes after the last call are in it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from meshml_dbx.sidecar import free_port
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
 HERE = Path(__file__).parent
-ROUNDS, CALLS = 9, 1_500
+ROUNDS, CALLS = 25, 600
 MOST_US = 50.0
 THREADS, SHARE = 8, 2_000
 MANY = 1_000_000
@@ -167,10 +167,9 @@ def test_a_recorded_call_costs_little(
         with start_recording(plan_in(tmp_path / str(number))) as recording:
             call()
             pairs.append((bare, measure(call, CALLS, recording)))
-    added = statistics.median(told.cpu_us - bare.cpu_us for bare, told in pairs)
-    slower = statistics.median(told.p50_us - bare.p50_us for bare, told in pairs)
-    floor = statistics.median(bare.cpu_us for bare, _ in pairs)
-    ratio = statistics.median(told.cpu_us / bare.cpu_us for bare, told in pairs)
+    floor, recorded = (min(one.cpu_us for one in side) for side in zip(*pairs, strict=True))
+    added, ratio = recorded - floor, recorded / floor
+    slower = min(told.p50_us for _, told in pairs) - min(bare.p50_us for bare, _ in pairs)
     cost = f"CPU {floor:.0f} + {added:.0f} us a call (x{ratio:.2f}), p50 + {slower:.0f} us"
     print(f"\n{library}: {cost}")  # noqa: T201  # the figure
     assert added <= MOST_US

@@ -129,10 +129,13 @@ def test_an_endpoint_may_have_a_host_of_its_own() -> None:
 
 
 def test_a_tracking_server_is_the_one_that_mlflow_uses() -> None:
-    """Everything at its address is MLflow's; where that is the workspace, its paths decide."""
+    """Everything at its address is MLflow's; elsewhere, and in a workspace, its paths decide."""
     named = hosts(tracking="mlflow.corp:5000")
     assert named.name_of("mlflow.corp:5000", "/anything").virtual_service == "MLflow tracking"
     assert named.name_of("mlflow.corp", "/anything").virtual_service == "mlflow.corp"
+    assert named.name_of("other.corp", "/api/2.0/mlflow/runs/get").virtual_service == (
+        "MLflow tracking"
+    )
     both = hosts(tracking=_WORKSPACES[0], workspace=_WORKSPACES[0])
     assert both.name_of(_WORKSPACES[0], "/api/2.1/jobs/list").virtual_service == "workspace API"
 
