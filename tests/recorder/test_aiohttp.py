@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,6 @@ from tests.small_pki import Authority, server_context
 
 Session = Any
 """aiohttp.ClientSession, whose types are not read here."""
-
-
-@pytest.fixture
-def log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Recorded]:
-    """A recording that goes on, and meets nothing that it cannot record."""
-    with recorded(tmp_path) as log:
-        yield log
-    assert [one for one in caplog.records if one.name.startswith("meshml_dbx")] == []
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AnsweringServer]:
-    """A service that answers as its paths say."""
-    with answering() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who issues the certificates of services here."""
-    return Authority(tmp_path_factory.mktemp("pki"), "corp")
 
 
 def fetch(*urls: str, seconds: float = 5, **options: Any) -> None:

@@ -21,25 +21,11 @@ from typing import Any
 import pytest
 
 from meshml_dbx.recorder.recorder import Recorder
-from tests.recorder.answering import AnsweringServer, answering, free_port
+from tests.recorder.answering import AnsweringServer, free_port
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying, sending
 
 Connection = http.client.HTTPConnection
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[Recorded]:
-    """A recording that goes on."""
-    with recorded(tmp_path) as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AnsweringServer]:
-    """A service that answers as its paths say."""
-    with answering() as server:
-        yield server
 
 
 @pytest.fixture

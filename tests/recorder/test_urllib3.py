@@ -32,30 +32,10 @@ _WRONG_NAME = (
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Recorded]:
-    """A recording that goes on."""
-    with recorded(tmp_path) as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AnsweringServer]:
-    """A service that answers as its paths say."""
-    with answering() as server:
-        yield server
-
-
-@pytest.fixture
 def pool(server: AnsweringServer) -> Iterator[HTTPConnectionPool]:
     """A pool of connections to the service."""
     with HTTPConnectionPool("127.0.0.1", server.server_port, timeout=5, retries=False) as pool:
         yield pool
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority of one's own, as companies have."""
-    return Authority(tmp_path_factory.mktemp("pki"), "corp")
 
 
 def test_a_call_of_a_pool_is_one_record(

@@ -22,26 +22,12 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from tests.recorder.answering import AnsweringServer, answering, free_port
+from tests.recorder.answering import AnsweringServer, free_port
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying
 
 SECRETS = ("q-s3cret", "h-s3cret", "c-s3cret", "u-s3cret", "p-s3cret", "b-s3cret", "m-s3cret")
 KEYS = ("AKIDNOTREAL", "k-s3cret", "dapi-s3cret")
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[Recorded]:
-    """A recording that goes on."""
-    with recorded(tmp_path) as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AnsweringServer]:
-    """A service that answers as its paths say."""
-    with answering() as server:
-        yield server
 
 
 # -- requests -------------------------------------------------------------------------------------
