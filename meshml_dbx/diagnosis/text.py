@@ -213,7 +213,8 @@ CAUSES: dict[str, str] = {
         f"one target must take {percent(causes.ABSOLUTE_SHARE)} of the run, "
         f"{percent(causes.ABSOLUTE_FIRST_BYTE_SHARE)} of it to the first byte, whose median is "
         f"{seconds(causes.ABSOLUTE_FIRST_BYTE_US)} or more. {_MATTERS} "
-        "Do: look at that node's program and host; move the route's weight to a healthy target."
+        "Do: look at that service's program and host; in a mesh, move the route's weight to a "
+        "healthy target."
     ),
     "slow_connection": (
         "Getting a connection to the service took longer than when healthy: the pool was full, or "
