@@ -190,7 +190,7 @@ def test_the_culprit_comes_with_numbers_reason_and_advice() -> None:
         f"waited {culprit.wait_s:.1f} s",
         f"p95 {culprit.p95_ms:.0f} ms",
         f"p95 when healthy {culprit.baseline_p95_ms:.0f} ms",
-        "What to do: Look at that node's program and host",
+        "What to do: Look at that service's program and host",
         "labels-v1 on the same route is healthy",
         "SELECT c.start_time",
     ]
