@@ -302,7 +302,7 @@ def explained(error: EnvoyError, loaded: LoadedMesh) -> EnvoyError:
 def regexes_of(loaded: LoadedMesh) -> Iterator[tuple[str, str]]:
     """Every regular expression of a mesh file, with its path: Envoy's RE2 alone can judge them."""
     for path, route in Declared.of(require_mesh(loaded)).routes:
-        for index, header in enumerate(route.spec.http_route.match.headers):
+        for index, header in enumerate(route.spec.http.match.headers if route.spec.http else ()):
             if header.match and header.match.regex is not None:
                 yield (
                     f"{path}.spec.httpRoute.match.headers[{index}].match.regex",

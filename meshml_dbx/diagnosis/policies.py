@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from meshml_dbx.diagnosis.groups import Place
 from meshml_dbx.mesh.load import LoadedMesh, load_mesh
 from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S
-from meshml_dbx.mesh.spec import Duration, HttpTimeout, Mesh, Route, VirtualNode
+from meshml_dbx.mesh.spec import (
+    Duration,
+    HttpTimeout,
+    Mesh,
+    Route,
+    TcpRoute,
+    TcpTimeout,
+    VirtualNode,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +53,13 @@ class Declared:
         if found is None:
             return self._service_limit(version, place, name)
         loaded, path, route = found
-        http = route.spec.http_route
+        http, base = route.spec.route, f"{path}.spec.{route.spec.field}"
         if name == "perRetryTimeout":
-            value = http.retry_policy.per_retry_timeout if http.retry_policy else None
-            return _limit(loaded, f"{path}.spec.httpRoute.retryPolicy", owner, name, value)
+            policy = None if isinstance(http, TcpRoute) else http.retry_policy
+            value = policy.per_retry_timeout if policy else None
+            return _limit(loaded, f"{base}.retryPolicy", owner, name, value)
         value = _timeout(http.timeout, name)
-        return _limit(loaded, f"{path}.spec.httpRoute.timeout", owner, name, value)
+        return _limit(loaded, f"{base}.timeout", owner, name, value)
 
     def _service_limit(self, version: str | None, place: Place, name: str) -> Limit:
         """The limit of a service without a route: a node provides it, and App Mesh's default holds.
@@ -72,13 +81,17 @@ class Declared:
             return Limit(owner=owner, name="perRequest", seconds=None, where=None)
         loaded, path, node = found
         timeout = node.spec.listeners[0].timeout if node.spec.listeners else None
-        value = _timeout(timeout.http if timeout else None, "perRequest")
-        return _limit(loaded, f"{path}.spec.listeners[0].timeout.http", owner, "perRequest", value)
+        value = _timeout(timeout.of_requests if timeout else None, "perRequest")
+        field = timeout.field if timeout else "http"
+        parent = f"{path}.spec.listeners[0].timeout.{field}"
+        return _limit(loaded, parent, owner, "perRequest", value)
 
     def retry_policy(self, version: str | None, place: Place) -> str | None:
         """Where the route's retry policy stands."""
         found = self._route(version, place)
-        return found[0].where(f"{found[1]}.spec.httpRoute.retryPolicy") if found else None
+        if found is None:
+            return None
+        return found[0].where(f"{found[1]}.spec.{found[2].spec.field}.retryPolicy")
 
     def accepted_names(self, version: str | None, target: str | None) -> str | None:
         """Where the node says whose certificate it accepts."""
@@ -163,10 +176,10 @@ def _provider_nodes(loaded: LoadedMesh, service: str) -> set[str]:
     }
 
 
-def _timeout(timeout: HttpTimeout | None, name: str) -> Duration | None:
-    if timeout is None:
-        return None
-    return timeout.idle if name == "idle" else timeout.per_request
+def _timeout(timeout: HttpTimeout | TcpTimeout | None, name: str) -> Duration | None:
+    if timeout is None or name == "idle":
+        return timeout.idle if timeout else None
+    return timeout.per_request if isinstance(timeout, HttpTimeout) else None
 
 
 def _limit(loaded: LoadedMesh, parent: str, owner: str, name: str, value: Duration | None) -> Limit:

@@ -49,7 +49,7 @@ def _targets_of(mesh: Mesh, router_name: str) -> list[str]:
         for router in mesh.virtual_routers
         if router.virtual_router_name == router_name
         for route in router.routes
-        for target in route.spec.http_route.action.weighted_targets
+        for target in route.spec.weighted_targets
     ]
 
 

@@ -141,7 +141,7 @@ def _same_addresses(declared: Declared) -> Iterator[Problem]:
         if node.spec.service_discovery is None:
             continue
         port = listener.port_mapping.port
-        host = node.spec.service_discovery.dns.hostname.lower()
+        host = node.spec.service_discovery.hostname.lower()
         owner = first.setdefault((host, port), path)
         if owner != path:
             what = f"{node.virtual_node_name} is reached at {host}:{port}, as is {owner}"
@@ -209,7 +209,8 @@ def _zero_weights(declared: Declared) -> Iterator[Problem]:
 
 def _retry_budgets(declared: Declared) -> Iterator[Problem]:
     for path, route in declared.routes:
-        policy, whole = route.spec.http_route.retry_policy, timeout_s(route)
+        http = route.spec.http
+        policy, whole = http.retry_policy if http else None, timeout_s(route)
         if policy is None or whole is None:
             continue
         each, tries = policy.per_retry_timeout.seconds, policy.max_retries + 1
@@ -224,7 +225,7 @@ def _retry_budgets(declared: Declared) -> Iterator[Problem]:
 def _unreachable_routes(declared: Declared) -> Iterator[Problem]:
     for path, router in declared.routers:
         place = {id(route): where for where, route in placed_routes(path, router)}
-        ordered = ordered_routes(router)
+        ordered = [it for it in ordered_routes(router) if it.spec.http]
         for index, later in enumerate(ordered):
             covers = (it for it in ordered[:index] if _covers(_match(it), _match(later)))
             earlier = next(covers, None)
@@ -234,12 +235,12 @@ def _unreachable_routes(declared: Declared) -> Iterator[Problem]:
 
 
 def _match(route: Route) -> HttpRouteMatch:
-    return route.spec.http_route.match
+    return route.spec.http.match if route.spec.http else HttpRouteMatch()
 
 
 def _covers(wide: HttpRouteMatch, narrow: HttpRouteMatch) -> bool:
     """Whether every request that ``narrow`` takes is taken by ``wide``."""
-    path = narrow.path.exact if narrow.path else narrow.prefix or ""
+    path = (narrow.path.exact if narrow.path else narrow.prefix) or ""
     same_path = wide.path == narrow.path if wide.path else path.startswith(wide.prefix or "")
     same_method = wide.method in {None, narrow.method}
     return same_path and same_method and all(_implied(it, narrow.headers) for it in wide.headers)

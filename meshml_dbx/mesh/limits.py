@@ -56,16 +56,23 @@ class Form:
 
 
 # Names become host names, parts of certificates' URIs and folders: a slash in one would be a hole.
+# A parameter that is still unknown, ${LIKE_THIS}, may stand in one until it is given.
 Name = Annotated[
     str,
     Limit(1, 255),
     Form(
-        r"[A-Za-z0-9][A-Za-z0-9._-]*",
+        r"([A-Za-z0-9]|\$\{[A-Za-z_][A-Za-z0-9_:.-]*\})"
+        r"([A-Za-z0-9._-]|\$\{[A-Za-z_][A-Za-z0-9_:.-]*\})*",
         "start with a letter or digit and hold only letters, digits, '.', '_' and '-'",
     ),
 ]
 Text = Annotated[str, Limit(1, 255)]
-UrlPath = Annotated[str, Limit(1, 255), Form("/.*", "start with /")]
+LongText = Annotated[str, Limit(1, 1024)]
+LogText = Annotated[str, Limit(1, 1000)]
+LogPart = Annotated[str, Limit(1, 100)]
+HostName = Annotated[str, Limit(1, 253)]
+AccountId = Annotated[str, Form(r"\d{12}|\$\{[A-Za-z_][A-Za-z0-9_:.-]*\}", "be twelve digits")]
+UrlPath = Annotated[str, Limit(1, 255), Form(r"(/|\$\{).*", "start with /")]
 Port = Annotated[int, Limit(1, 65535)]
 Percent = Annotated[int, Limit(0, 100)]
 Count = Annotated[int, Limit(0)]

@@ -187,6 +187,7 @@ class _Shape:
     attributes: Mapping[str, str]
     required: tuple[str, ...]
     exactly_one: tuple[str, ...]
+    at_most_one: tuple[str, ...]
     name_field: str | None
 
 
@@ -204,6 +205,7 @@ def _shape(cls: type) -> _Shape:
             if one.default is MISSING and one.default_factory is MISSING
         ),
         exactly_one=tuple(_camel(name) for name in getattr(cls, "exactly_one", ())),
+        at_most_one=tuple(_camel(name) for name in getattr(cls, "at_most_one", ())),
         name_field=_camel(first) if first.endswith("_name") else None,
     )
 
@@ -344,6 +346,10 @@ class _Walk:
         for key in shape.required:
             if key not in values:
                 self._wrong(path, line, f"{_name(path)} needs the field {key}", "missing-field")
+        both = [key for key in shape.at_most_one if key in values]
+        if len(both) > 1:
+            what = f"{_name(path)} takes one of {' and '.join(both)}, not both"
+            self._wrong(path, line, what, "exactly-one")
         given = [key for key in shape.exactly_one if key in values]
         if shape.exactly_one and len(given) != 1:
             has = " and ".join(given) if given else "none of them"

@@ -124,8 +124,8 @@ def placed_listeners(declared: Declared) -> Iterator[tuple[str, VirtualNode, Lis
 
 def placed_targets(path: str, route: Route) -> Iterator[tuple[str, WeightedTarget]]:
     """The weighted targets of a route."""
-    for index, target in enumerate(route.spec.http_route.action.weighted_targets):
-        yield f"{path}.spec.httpRoute.action.weightedTargets[{index}]", target
+    for index, target in enumerate(route.spec.weighted_targets):
+        yield f"{path}.spec.{route.spec.field}.action.weightedTargets[{index}]", target
 
 
 def reached_listeners(
@@ -148,5 +148,5 @@ def _ends(declared: Declared, service_name: str) -> Iterator[tuple[str, int | No
     if provider and provider.virtual_router:
         router = declared.router_named.get(provider.virtual_router.virtual_router_name)
         for route in router.routes if router else ():
-            for target in route.spec.http_route.action.weighted_targets:
+            for target in route.spec.weighted_targets:
                 yield target.virtual_node, target.port

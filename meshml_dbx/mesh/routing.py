@@ -86,7 +86,9 @@ def match_request(
 
 def route_takes(route: Route, *, method: str, path: str, headers: Mapping[str, str]) -> bool:
     """Whether a route's match meets a request."""
-    match = route.spec.http_route.match
+    if route.spec.http is None:
+        return False
+    match = route.spec.http.match
     lower = {name.lower(): value for name, value in headers.items()}
     return (
         _path_meets(match, path.split("?", 1)[0])
@@ -106,7 +108,7 @@ def header_meets(header: HeaderMatch, value: str | None) -> bool:
 
 def timeout_s(route: Route) -> float | None:
     """How long a call by this route may last with all its tries; None is without limit."""
-    timeout = route.spec.http_route.timeout
+    timeout = route.spec.http.timeout if route.spec.http else None
     if timeout is None or timeout.per_request is None:
         return DEFAULT_TIMEOUT_S
     return timeout.per_request.seconds or None
@@ -126,8 +128,9 @@ def shares_of(targets: tuple[WeightedTarget, ...]) -> tuple[TargetShare, ...]:
 
 
 def _rank(route: Route) -> tuple[int, int, bool]:
-    priority, match = route.spec.priority, route.spec.http_route.match
-    length = len(match.path.exact if match.path else match.prefix or "")
+    priority = route.spec.priority
+    match = route.spec.http.match if route.spec.http else HttpRouteMatch()
+    length = len((match.path.exact if match.path else match.prefix) or "")
     return (
         _AFTER_ALL_PRIORITIES if priority is None else priority,
         -length,
@@ -146,12 +149,11 @@ def _straight_to(virtual_node: str) -> RouteMatch:
 
 
 def _by_route(router: VirtualRouter, route: Route) -> RouteMatch:
-    http_route = route.spec.http_route
     return RouteMatch(
         virtual_router=router.virtual_router_name,
         route=route.route_name,
-        targets=shares_of(http_route.action.weighted_targets),
-        retry_policy=http_route.retry_policy,
+        targets=shares_of(route.spec.weighted_targets),
+        retry_policy=route.spec.http.retry_policy if route.spec.http else None,
         timeout_s=timeout_s(route),
     )
 

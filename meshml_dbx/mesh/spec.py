@@ -1,398 +1,228 @@
 """The mesh as declared: App Mesh's create requests as frozen values.
 
-Every class here has the shape of one object of the App Mesh API (2019-01-25), its fields in snake
-case, so that ``load`` can read ``mesh.yml`` by walking these classes and the API's documentation
-stays the documentation of the fields. A field's range stands beside its type, and where the API is
-a union, ``exactly_one`` names the members of which one is set. ``MeshClient`` is ours. What is not
-listed here, this version does not read.
+Every class here and in ``members``, ``routes``, ``matches``, ``policies`` and ``tls`` has the shape
+of one object of the App Mesh API (2019-01-25), its fields in snake case, so that ``load`` can read
+``mesh.yml`` by walking these classes and the API's documentation stays the documentation of the
+fields. A field's range stands beside its type, and where the API is a union, ``exactly_one`` names
+the members of which one is set. Ours are clients, backend groups, ``databricks``, ``dataSource``
+and ``injectedDefaults``. Import every class from here.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from meshml_dbx.mesh.limits import (
-    Count,
-    Limit,
-    Name,
-    Percent,
-    Port,
-    PositiveCount,
-    Tags,
-    Text,
-    UrlPath,
+from meshml_dbx.mesh.limits import AccountId, Name, Tags
+from meshml_dbx.mesh.matches import (
+    GrpcGatewayRouteMatch,
+    GrpcRouteMatch,
+    HeaderMatch,
+    HeaderMatchMethod,
+    HostnameMatch,
+    HttpGatewayRouteMatch,
+    HttpMethod,
+    HttpRouteMatch,
+    PathMatch,
+    QueryParameterMatch,
+    QueryParameterMatchMethod,
+    RangeMatch,
+    TcpRouteMatch,
+)
+from meshml_dbx.mesh.members import (
+    Backend,
+    BackendDefaults,
+    BackendGroup,
+    BackendGroupSpec,
+    CloudMapAttribute,
+    CloudMapDiscovery,
+    DatabricksIdentity,
+    DatabricksUpstream,
+    DataSource,
+    DnsDiscovery,
+    GatewayListener,
+    GatewayPortMapping,
+    IpPreference,
+    Listener,
+    MeshClient,
+    MeshClientSpec,
+    PortMapping,
+    ServiceDiscovery,
+    VirtualGateway,
+    VirtualGatewaySpec,
+    VirtualNode,
+    VirtualNodeSpec,
+    VirtualServiceBackend,
+)
+from meshml_dbx.mesh.policies import (
+    AccessLog,
+    ConnectionPool,
+    Duration,
+    FileAccessLog,
+    GatewayConnectionPool,
+    GatewayHealthCheck,
+    GrpcEvent,
+    GrpcRetryPolicy,
+    HealthCheck,
+    HttpConnectionPool,
+    HttpEvent,
+    HttpTimeout,
+    ListenerTimeout,
+    LogField,
+    LogFormat,
+    Logging,
+    OutlierDetection,
+    Protocol,
+    RequestPool,
+    RetryPolicy,
+    TcpConnectionPool,
+    TcpTimeout,
+)
+from meshml_dbx.mesh.routes import (
+    GatewayRoute,
+    GatewayRouteSpec,
+    GatewayTarget,
+    GrpcGatewayAction,
+    GrpcGatewayRoute,
+    GrpcRewrite,
+    GrpcRoute,
+    HostnameRewrite,
+    HttpGatewayAction,
+    HttpGatewayRoute,
+    HttpRewrite,
+    HttpRoute,
+    PathRewrite,
+    PrefixRewrite,
+    Route,
+    RouteAction,
+    RouteSpec,
+    TargetService,
+    TcpRoute,
+    WeightedTarget,
+)
+from meshml_dbx.mesh.tls import (
+    AcmCertificate,
+    AcmTrust,
+    Certificate,
+    ClientPolicy,
+    ClientTls,
+    FileCertificate,
+    FileTrust,
+    ListenerTls,
+    NameMatch,
+    SdsReference,
+    SubjectAlternativeNames,
+    Trust,
+    Validation,
 )
 
-HttpMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
-IpPreference = Literal["IPv4_PREFERRED", "IPv6_PREFERRED", "IPv4_ONLY", "IPv6_ONLY"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duration:
-    """A time span as App Mesh writes it.
-
-    >>> Duration(unit="ms", value=500).seconds
-    0.5
-    """
-
-    unit: Literal["s", "ms"]
-    value: Count
-
-    @property
-    def seconds(self) -> float:
-        """The span in seconds."""
-        return self.value / 1000 if self.unit == "ms" else float(self.value)
-
-
-# --- certificates -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SdsReference:
-    """An identity, or an authority, that meshml supplies: a name in the trust store."""
-
-    secret_name: Name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileCertificate:
-    """A certificate chain and key of the user's own, as paths relative to the mesh file."""
-
-    certificate_chain: Text
-    private_key: Text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileTrust:
-    """Authorities of the user's own, as a path relative to the mesh file."""
-
-    certificate_chain: Text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """What a side of a connection shows: exactly one of sds and file."""
-
-    exactly_one: ClassVar = ("sds", "file")
-
-    sds: SdsReference | None = None
-    file: FileCertificate | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
-    """Whom a side of a connection believes: exactly one of sds and file."""
-
-    exactly_one: ClassVar = ("sds", "file")
-
-    sds: SdsReference | None = None
-    file: FileTrust | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameMatch:
-    """The subject alternative names that are accepted, each in full."""
-
-    exact: tuple[Annotated[str, Limit(1, 254)], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectAlternativeNames:
-    """The names that a peer's certificate must carry one of."""
-
-    match: NameMatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """How a peer's certificate is checked."""
-
-    trust: Trust
-    subject_alternative_names: SubjectAlternativeNames | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerTls:
-    """The TLS of a node's listener; with a validation it is mutual."""
-
-    mode: Literal["STRICT", "PERMISSIVE", "DISABLED"]
-    certificate: Certificate
-    validation: Validation | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientTls:
-    """The TLS of calls to a backend."""
-
-    enforce: bool = True
-    ports: tuple[Port, ...] = ()
-    certificate: Certificate | None = None
-    validation: Validation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientPolicy:
-    """How a backend is called."""
-
-    tls: ClientTls | None = None
-
-
-# --- nodes and clients: listeners, backends, discovery -----------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortMapping:
-    """Where a listener is reached; this version serves plain HTTP/1.1 (inside TLS or not)."""
-
-    port: Port
-    protocol: Literal["http"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpTimeout:
-    """How long a request, or silence on its connection, may last; 0 lifts the limit."""
-
-    per_request: Duration | None = None
-    idle: Duration | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerTimeout:
-    """The time-outs of a listener, by protocol."""
-
-    http: HttpTimeout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpConnectionPool:
-    """How many connections and waiting requests the program behind a listener gets."""
-
-    max_connections: PositiveCount
-    max_pending_requests: PositiveCount | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionPool:
-    """The connection pool of a listener, by protocol."""
-
-    http: HttpConnectionPool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutlierDetection:
-    """When clients stop calling an endpoint of this node for a while."""
-
-    max_server_errors: PositiveCount
-    interval: Duration
-    base_ejection_duration: Duration
-    max_ejection_percent: Percent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """Where a node is reached, and on which terms."""
-
-    port_mapping: PortMapping
-    tls: ListenerTls | None = None
-    timeout: ListenerTimeout | None = None
-    connection_pool: ConnectionPool | None = None
-    outlier_detection: OutlierDetection | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualServiceBackend:
-    """A virtual service that a node or client calls."""
-
-    virtual_service_name: Name
-    client_policy: ClientPolicy | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
-    """One entry of a list of backends."""
-
-    virtual_service: VirtualServiceBackend
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendDefaults:
-    """The client policy of every backend that has none of its own."""
-
-    client_policy: ClientPolicy | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsDiscovery:
-    """A node found by its host name."""
-
-    hostname: Text
-    response_type: Literal["LOADBALANCER", "ENDPOINTS"] = "LOADBALANCER"
-    ip_preference: Literal["IPv4_PREFERRED", "IPv6_PREFERRED", "IPv4_ONLY", "IPv6_ONLY"] | None = (
-        None
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceDiscovery:
-    """How a node's endpoints are found."""
-
-    dns: DnsDiscovery
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualNodeSpec:
-    """What a virtual node is: where it listens, what it calls, how it is found."""
-
-    listeners: tuple[Listener, ...] = ()
-    backends: tuple[Backend, ...] = ()
-    backend_defaults: BackendDefaults | None = None
-    service_discovery: ServiceDiscovery | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualNode:
-    """A program that serves, behind its sidecar."""
-
-    virtual_node_name: Name
-    spec: VirtualNodeSpec
-    tags: Tags = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabricksIdentity:
-    """Which Databricks job, task, notebook or serving endpoint a client is, and as whom it runs."""
-
-    job: Text | None = None
-    task: Text | None = None
-    notebook: Text | None = None
-    serving_endpoint: Text | None = None
-    service_principal: Text | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeshClientSpec:
-    """What a pure client calls, and how."""
-
-    backends: tuple[Backend, ...] = ()
-    backend_defaults: BackendDefaults | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeshClient:
-    """A Databricks job, notebook or serving endpoint that speaks to the mesh."""
-
-    client_name: Name
-    role: Literal["ingestion", "processing", "training", "scoring"]
-    spec: MeshClientSpec = MeshClientSpec()
-    databricks: DatabricksIdentity | None = None
-    tags: Tags = field(default_factory=dict)
-
-
-# --- routes, services and the mesh -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathMatch:
-    """A path that must be met in full."""
-
-    exact: UrlPath
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeMatch:
-    """Whole numbers from start up to, but not including, end."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderMatchMethod:
-    """How a header's value is compared: exactly one is set."""
-
-    exactly_one: ClassVar = ("exact", "prefix", "suffix", "regex", "range")
-
-    exact: Text | None = None
-    prefix: Text | None = None
-    suffix: Text | None = None
-    regex: Text | None = None
-    range: RangeMatch | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderMatch:
-    """A header that a request must (or, inverted, must not) have; without match: be present."""
-
-    name: Annotated[str, Limit(1, 50)]
-    invert: bool = False
-    match: HeaderMatchMethod | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRouteMatch:
-    """Which requests a route takes: exactly one of prefix and path."""
-
-    exactly_one: ClassVar = ("prefix", "path")
-
-    prefix: UrlPath | None = None
-    path: PathMatch | None = None
-    method: HttpMethod | None = None
-    headers: Annotated[tuple[HeaderMatch, ...], Limit(0, 10)] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightedTarget:
-    """A virtual node and its share of the route's calls, relative to the other weights."""
-
-    virtual_node: Name
-    weight: Percent
-    port: Port | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRouteAction:
-    """Where a route sends its calls."""
-
-    weighted_targets: Annotated[tuple[WeightedTarget, ...], Limit(1, 10)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """Which failures are tried again, how often, and how long each try may last."""
-
-    max_retries: Count
-    per_retry_timeout: Duration
-    http_retry_events: Annotated[
-        tuple[Literal["server-error", "gateway-error", "client-error", "stream-error"], ...],
-        Limit(1, 25),
-    ] = ()
-    tcp_retry_events: Annotated[tuple[Literal["connection-error"], ...], Limit(1, 1)] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRoute:
-    """An HTTP route: match, action and the policies of its calls."""
-
-    match: HttpRouteMatch
-    action: HttpRouteAction
-    retry_policy: RetryPolicy | None = None
-    timeout: HttpTimeout | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteSpec:
-    """A route and its rank: lower priorities are asked first, routes without one last."""
-
-    priority: Annotated[int, Limit(0, 1000)] | None = None
-    http_route: HttpRoute
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """A named rule of a virtual router."""
-
-    route_name: Name
-    spec: RouteSpec
-    tags: Tags = field(default_factory=dict)
+__all__ = [
+    "AccessLog",
+    "AcmCertificate",
+    "AcmTrust",
+    "Backend",
+    "BackendDefaults",
+    "BackendGroup",
+    "BackendGroupSpec",
+    "Certificate",
+    "ClientPolicy",
+    "ClientTls",
+    "CloudMapAttribute",
+    "CloudMapDiscovery",
+    "ConnectionPool",
+    "DataSource",
+    "DatabricksIdentity",
+    "DatabricksUpstream",
+    "DnsDiscovery",
+    "Duration",
+    "EgressFilter",
+    "FileAccessLog",
+    "FileCertificate",
+    "FileTrust",
+    "GatewayConnectionPool",
+    "GatewayHealthCheck",
+    "GatewayListener",
+    "GatewayPortMapping",
+    "GatewayRoute",
+    "GatewayRouteSpec",
+    "GatewayTarget",
+    "GrpcEvent",
+    "GrpcGatewayAction",
+    "GrpcGatewayRoute",
+    "GrpcGatewayRouteMatch",
+    "GrpcRetryPolicy",
+    "GrpcRewrite",
+    "GrpcRoute",
+    "GrpcRouteMatch",
+    "HeaderMatch",
+    "HeaderMatchMethod",
+    "HealthCheck",
+    "HostnameMatch",
+    "HostnameRewrite",
+    "HttpConnectionPool",
+    "HttpEvent",
+    "HttpGatewayAction",
+    "HttpGatewayRoute",
+    "HttpGatewayRouteMatch",
+    "HttpMethod",
+    "HttpRewrite",
+    "HttpRoute",
+    "HttpRouteMatch",
+    "HttpTimeout",
+    "InjectedDefaults",
+    "IpPreference",
+    "Listener",
+    "ListenerTimeout",
+    "ListenerTls",
+    "LogField",
+    "LogFormat",
+    "Logging",
+    "Mesh",
+    "MeshClient",
+    "MeshClientSpec",
+    "MeshHead",
+    "MeshServiceDiscovery",
+    "MeshSpec",
+    "NameMatch",
+    "NodeProvider",
+    "OutlierDetection",
+    "PathMatch",
+    "PathRewrite",
+    "PortMapping",
+    "PrefixRewrite",
+    "Protocol",
+    "Provider",
+    "QueryParameterMatch",
+    "QueryParameterMatchMethod",
+    "RangeMatch",
+    "RequestPool",
+    "RetryPolicy",
+    "Route",
+    "RouteAction",
+    "RouteSpec",
+    "RouterListener",
+    "RouterProvider",
+    "SdsReference",
+    "ServiceDiscovery",
+    "SubjectAlternativeNames",
+    "TargetService",
+    "TcpConnectionPool",
+    "TcpRoute",
+    "TcpRouteMatch",
+    "TcpTimeout",
+    "Trust",
+    "Validation",
+    "VirtualGateway",
+    "VirtualGatewaySpec",
+    "VirtualNode",
+    "VirtualNodeSpec",
+    "VirtualRouter",
+    "VirtualRouterSpec",
+    "VirtualService",
+    "VirtualServiceBackend",
+    "VirtualServiceSpec",
+    "WeightedTarget",
+]
+
+InjectedDefaults = Literal["none", "modern", "legacy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,6 +246,7 @@ class VirtualRouter:
     virtual_router_name: Name
     spec: VirtualRouterSpec
     routes: tuple[Route, ...] = ()
+    mesh_owner: AccountId | None = None
     tags: Tags = field(default_factory=dict)
 
 
@@ -456,6 +287,7 @@ class VirtualService:
 
     virtual_service_name: Name
     spec: VirtualServiceSpec = VirtualServiceSpec()
+    mesh_owner: AccountId | None = None
     tags: Tags = field(default_factory=dict)
 
 
@@ -467,10 +299,18 @@ class EgressFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeshServiceDiscovery:
+    """What holds for the discovery of every node that does not say otherwise."""
+
+    ip_preference: IpPreference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSpec:
     """What holds for the whole mesh; App Mesh drops foreign egress unless told otherwise."""
 
     egress_filter: EgressFilter = EgressFilter(type="DROP_ALL")
+    service_discovery: MeshServiceDiscovery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,19 +319,26 @@ class MeshHead:
 
     mesh_name: Name
     spec: MeshSpec = MeshSpec()
+    mesh_owner: AccountId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """One mesh: everything that one mesh file holds.
 
+    ``injected_defaults`` names the policies that App Mesh added without being asked: ``modern``
+    retries (accounts whose first mesh came after 2020-07-29), the ``legacy`` limits, or ``none``.
+
     >>> Mesh(mesh=MeshHead(mesh_name="ml")).mesh.spec.egress_filter.type
     'DROP_ALL'
     """
 
     mesh: MeshHead
+    injected_defaults: InjectedDefaults = "none"
     tags: Tags = field(default_factory=dict)
     clients: tuple[MeshClient, ...] = ()
     virtual_nodes: tuple[VirtualNode, ...] = ()
     virtual_routers: tuple[VirtualRouter, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
+    virtual_gateways: tuple[VirtualGateway, ...] = ()
+    backend_groups: tuple[BackendGroup, ...] = ()

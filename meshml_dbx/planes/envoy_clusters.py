@@ -6,11 +6,11 @@ metadata, which is how a line of the access log knows the target of a call.
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.spec import (
-    DnsDiscovery,
-    HttpConnectionPool,
+    ConnectionPool,
     Listener,
     Mesh,
     OutlierDetection,
+    ServiceDiscovery,
     VirtualNode,
     VirtualService,
     WeightedTarget,
@@ -72,7 +72,7 @@ def targets_of(mesh: Mesh, service: VirtualService) -> tuple[WeightedTarget, ...
     if provider is None or provider.virtual_router is None:
         return ()
     routes = names.router(mesh, provider.virtual_router.virtual_router_name).routes
-    return tuple(it for route in routes for it in route.spec.http_route.action.weighted_targets)
+    return tuple(it for route in routes for it in route.spec.weighted_targets)
 
 
 def node_target(virtual_node: str) -> WeightedTarget:
@@ -96,7 +96,7 @@ def _target_cluster(
     if listener is None or discovery is None:
         return Resource(kind="cluster", name=name, body=body)  # no endpoint: calls end in 503 UH
     port = listener.port_mapping.port
-    body |= _discovery(name, discovery.dns, port) | _health(listener.outlier_detection)
+    body |= _discovery(name, discovery, port) | _health(listener.outlier_detection)
     policy = names.client_policy_of(mesh, member, service.virtual_service_name)
     socket = upstream_tls(mesh, policy.tls if policy else None, node, port)
     if socket:
@@ -109,14 +109,15 @@ def _listener_of(node: VirtualNode, port: int | None) -> Listener | None:
     return next(fits, None)
 
 
-def _discovery(name: str, dns: DnsDiscovery, port: int) -> Body:
+def _discovery(name: str, found: ServiceDiscovery, port: int) -> Body:
     resolve = extension(
         "clusters.dns",
         "extensions.clusters.dns.v3.DnsCluster",
-        dns_lookup_family=_FAMILIES[dns.ip_preference],
-        all_addresses_in_single_endpoint=dns.response_type == "LOADBALANCER",
+        dns_lookup_family=_FAMILIES[found.ip_preference],
+        all_addresses_in_single_endpoint=found.dns is not None
+        and found.dns.response_type == "LOADBALANCER",
     )
-    return {"cluster_type": resolve, "load_assignment": _endpoint(name, dns.hostname, port)}
+    return {"cluster_type": resolve, "load_assignment": _endpoint(name, found.hostname, port)}
 
 
 def _health(outlier: OutlierDetection | None) -> Body:
@@ -176,7 +177,7 @@ def _program_cluster(virtual_node: str, listener: Listener, app_port: int) -> Re
     body = _cluster(name, virtual_node=virtual_node, idle_s=PROGRAM_IDLE_S)
     body["load_assignment"] = _endpoint(name, LOOPBACK, app_port)
     if listener.connection_pool:
-        body["circuit_breakers"] = _thresholds(listener.connection_pool.http)
+        body["circuit_breakers"] = _thresholds(listener.connection_pool)
     return Resource(kind="cluster", name=name, body=body)
 
 
@@ -201,7 +202,7 @@ def _cluster(name: str, *, virtual_node: str | None, idle_s: float) -> Body:
     }
 
 
-def _thresholds(pool: HttpConnectionPool | None) -> Body:
+def _thresholds(pool: ConnectionPool | None) -> Body:
     """A connection pool's limits; App Mesh has none where none is declared.
 
     Envoy's own would let three calls at a time be tried again, and drop the retries of all others.
@@ -210,7 +211,8 @@ def _thresholds(pool: HttpConnectionPool | None) -> Body:
         ("max_connections", "max_pending_requests", "max_requests", "max_retries"), UNLIMITED
     )
     if pool:
-        limits["max_connections"] = pool.max_connections
+        limits["max_connections"] = pool.max_connections or UNLIMITED
+        limits["max_requests"] = pool.max_requests or UNLIMITED
         limits["max_pending_requests"] = pool.max_pending_requests or UNLIMITED
     return {"thresholds": [limits]}
 

@@ -121,7 +121,9 @@ def _node_route(service: VirtualService, virtual_node: str) -> Body:
 
 
 def _route(service: VirtualService, route: Route) -> Body:
-    http_route = route.spec.http_route
+    http_route = route.spec.http
+    if http_route is None:
+        raise NotImplementedError(route.spec.protocol)
     named: Body = {"name": route.route_name, "match": request_match(http_route.match)}
     targets = http_route.action.weighted_targets
     if not any(target.weight for target in targets):

@@ -162,7 +162,7 @@ def _server_name(mesh: Mesh, policy: ClientTls, node: VirtualNode, listener: Lis
 
 
 def _hostname(node: VirtualNode) -> str:
-    return node.spec.service_discovery.dns.hostname if node.spec.service_discovery else ""
+    return node.spec.service_discovery.hostname if node.spec.service_discovery else ""
 
 
 def _is_host_name(text: str) -> bool:

@@ -41,7 +41,8 @@ def test_an_example_is_read_without_a_finding(path: Path) -> None:
 def test_fields_come_out_with_their_values() -> None:
     """Camel case becomes snake case, lists become tuples, numbers numbers."""
     mesh = mesh_of(EXAMPLE.read_text(encoding="utf-8"))
-    route = mesh.virtual_routers[0].routes[0].spec.http_route
+    route = mesh.virtual_routers[0].routes[0].spec.http
+    assert route
     assert (
         [target.weight for target in route.action.weighted_targets],
         route.timeout and route.timeout.per_request,

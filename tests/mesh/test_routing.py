@@ -14,11 +14,11 @@ from meshml_dbx.mesh.spec import (
     HeaderMatch,
     HeaderMatchMethod,
     HttpRoute,
-    HttpRouteAction,
     HttpRouteMatch,
     PathMatch,
     RangeMatch,
     Route,
+    RouteAction,
     RouteSpec,
     VirtualRouter,
     VirtualRouterSpec,
@@ -42,7 +42,7 @@ ROUTES = f"""\
 
 def a_route(name: str, match: HttpRouteMatch, priority: int | None = None) -> Route:
     """A route to one target."""
-    action = HttpRouteAction(weighted_targets=(WeightedTarget(virtual_node="a", weight=1),))
+    action = RouteAction(weighted_targets=(WeightedTarget(virtual_node="a", weight=1),))
     http_route = HttpRoute(match=match, action=action)
     return Route(route_name=name, spec=RouteSpec(priority=priority, http_route=http_route))
 
@@ -94,7 +94,8 @@ def test_what_ranks_the_same_stays_as_written() -> None:
 
 def test_a_match_tells_route_shares_retries_and_time_out() -> None:
     """What the diagnosis names is all there."""
-    route = example_mesh().virtual_routers[0].routes[0].spec.http_route
+    route = example_mesh().virtual_routers[0].routes[0].spec.http
+    assert route
     assert match_example("/v1/labels/7?day=1") == RouteMatch(
         virtual_router="labels",
         route="by-day",
