@@ -26,8 +26,10 @@ from meshml_dbx.traffic.ownership import OPEN_END, Run
 if TYPE_CHECKING:
     from meshml_dbx.connect import SparkSession
     from meshml_dbx.diagnosis import Diagnosis
+    from meshml_dbx.diagnosis.drift import Drift
     from meshml_dbx.in_process import KnownHosts
     from meshml_dbx.lake import IngestReport, TableNames
+    from meshml_dbx.traffic.usage import Usage
     from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
@@ -256,6 +258,21 @@ class Session:
 
         return diagnose(self.evidence(run, live=live, baseline=baseline))
 
+    def drift(self, *, live: bool = False, days: float | None = None) -> "Drift":
+        """What differs between the mesh file and the calls of the last ``days``, or of all.
+
+        Raises:
+            MeshInvalidError: the mesh file has errors.
+            LogFolderError: there is no log folder to read.
+            LakeError: Spark or a table failed.
+        """
+        from meshml_dbx.diagnosis.drift import find_drift
+
+        loaded = self._usable_mesh()
+        since = 0 if days is None else int((time.time() - days * 86400) * 1_000_000)
+        usages, versions = self._usages(since, live=live)
+        return find_drift(loaded, require_mesh(loaded), usages, known_versions=versions)
+
     def evidence(
         self, run: str = "last", *, live: bool = False, baseline: str | None = None
     ) -> Evidence:
@@ -428,6 +445,20 @@ class Session:
 
         spark, names = self._lake()
         return lake.read_evidence(spark, names, run.run_id, read_at=read_at, baseline=baseline)
+
+    def _usages(self, since: int, *, live: bool) -> "tuple[Sequence[Usage], frozenset[str]]":
+        """How often each way was used, and the versions of the mesh that a document is known of."""
+        if live:
+            from meshml_dbx.recording import usage as recorded
+
+            self.say("reading the log folder")
+            return recorded.read_usages(self.settings.logs, since=since)
+        spark, names = self._lake()
+        from meshml_dbx.lake import usage as stored
+
+        self.say("reading the lake")
+        versions = stored.known_versions(spark, names)
+        return stored.read_usages(spark, names, since=since), versions
 
     def _lake(self) -> "tuple[SparkSession, TableNames]":
         """Spark and the lake's tables, opened once for as long as the same Spark is up."""

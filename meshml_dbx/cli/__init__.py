@@ -10,6 +10,7 @@ import click
 
 from meshml_dbx.cli.commands import check, ingest, why
 from meshml_dbx.cli.demo_command import demo
+from meshml_dbx.cli.drift_command import drift
 from meshml_dbx.cli.programs import record, run, sidecar
 from meshml_dbx.errors import MeshInvalidError, MeshMLError
 
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (check, demo, ingest, record, run, sidecar, why):
+for command in (check, demo, drift, ingest, record, run, sidecar, why):
     cli.add_command(command)
 
 
