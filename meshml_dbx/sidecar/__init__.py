@@ -7,6 +7,7 @@ folder whose closed files never change. This room knows nothing of meshes: it is
 from meshml_dbx.logs.files import ClosedFile
 from meshml_dbx.logs.run_folder import new_sidecar_id
 from meshml_dbx.sidecar.binary import EnvoyBinary, find_envoy
+from meshml_dbx.sidecar.changing import WantedChange, request_change
 from meshml_dbx.sidecar.plan import CloseLimits, Outcome, SidecarPlan
 from meshml_dbx.sidecar.ports import free_port, require_free
 from meshml_dbx.sidecar.program import require_program, run_to_end
@@ -19,9 +20,11 @@ from meshml_dbx.sidecar.registry import (
     request_close,
 )
 from meshml_dbx.sidecar.supervise import supervise
+from meshml_dbx.sidecar.transaction import Change
 
 __all__ = [
     "Adoption",
+    "Change",
     "CloseAnswers",
     "CloseLimits",
     "ClosedFile",
@@ -29,11 +32,13 @@ __all__ = [
     "LivingSidecar",
     "Outcome",
     "SidecarPlan",
+    "WantedChange",
     "adopt",
     "find_envoy",
     "free_port",
     "living",
     "new_sidecar_id",
+    "request_change",
     "request_close",
     "require_free",
     "require_program",

@@ -44,6 +44,12 @@ class Admin:
         found = json.loads(answer)["stats"]
         return {one["name"]: int(one["value"]) for one in found if "value" in one}
 
+    def texts(self, pattern: str) -> dict[str, str]:
+        """The text readouts, such as versions of files, whose names match."""
+        query = f"format=json&type=TextReadouts&filter={_quoted(pattern)}"
+        found = json.loads(self._require("GET", f"/stats?{query}"))["stats"]
+        return {one["name"]: str(one["value"]) for one in found if "value" in one}
+
     def listeners(self) -> frozenset[str]:
         """The addresses that Envoy's listeners have opened, as ``127.0.0.1:18081``."""
         lines = self._require("GET", "/listeners").decode().splitlines()

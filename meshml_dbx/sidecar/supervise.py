@@ -18,16 +18,18 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from meshml_dbx.errors import EnvoyError
+from meshml_dbx.errors import EnvoyError, LogFolderError, MeshMLError
 from meshml_dbx.logs.files import live_files
 from meshml_dbx.logs.lines import record_line
 from meshml_dbx.logs.run_folder import CLOSE_TAKEN, RunFolder, open_run_folder
 from meshml_dbx.sidecar.admin import Admin
 from meshml_dbx.sidecar.binary import EnvoyBinary
+from meshml_dbx.sidecar.changing import WantedChange, answer_change, take_change
 from meshml_dbx.sidecar.closing import await_flush, close_files
 from meshml_dbx.sidecar.plan import Outcome, SidecarPlan
 from meshml_dbx.sidecar.ports import require_free
@@ -35,6 +37,7 @@ from meshml_dbx.sidecar.process import FLUSH_MS, EnvoyProcess, start_envoy
 from meshml_dbx.sidecar.program import Ended, Program, require_program, start_program
 from meshml_dbx.sidecar.sampling import Counters, count_connections, read_counters
 from meshml_dbx.sidecar.signals import ENDING, Signals, came_from_terminal
+from meshml_dbx.sidecar.transaction import Change, change_files
 from meshml_dbx.sidecar.unfinished import close_unfinished
 from meshml_dbx.traffic.log_folder import CLOSE_REQUEST, CLOSING_PREFIX, SidecarLogs, StateFolder
 
@@ -100,6 +103,7 @@ class _Watch:
     closed_access_size: int = 0
     sampled_at: float = -SAMPLE_S
     closed_at: float = field(default_factory=time.monotonic)
+    changes: int = 0
     trouble: list[str] = field(default_factory=list)
 
     def run(self) -> Outcome:
@@ -145,8 +149,34 @@ class _Watch:
             (self.folder.path / CLOSE_TAKEN).unlink(missing_ok=True)
         elif self._has_reached_a_limit():
             self._close(admin=self._admin())
+        self._change_if_asked()
         if time.monotonic() - self.sampled_at >= SAMPLE_S:
             self._sample("periodic")
+
+    def _change_if_asked(self) -> None:
+        """Take another mesh over, or keep this one and say why."""
+        try:
+            wanted = take_change(self.folder.path)
+            if wanted is not None:
+                answer_change(self.folder, self._changed(wanted))
+        except MeshMLError as error:  # what fails beside the program never ends the program
+            self._report(error.message)
+            with suppress(LogFolderError):
+                answer_change(self.folder, Change(applied=False, reason=error.message))
+
+    def _changed(self, wanted: WantedChange) -> Change:
+        if self._admin() is None:
+            return Change(applied=False, reason="Envoy has ended")
+        self.changes += 1
+        tag = f"{wanted.mesh_version}.{self.changes}"
+        change = change_files(self.envoy, self.folder, self.plan.files, wanted.files, tag=tag)
+        if change.applied:
+            self.plan = wanted.applied_to(self.plan)
+            self.folder.write_facts(_facts(self.plan, self.binary, self.folder, self.clock()))
+            self._write("mesh", "declared", _mesh_values(self.plan))
+        elif not change.undone:
+            self._report(change.reason)
+        return change
 
     def _look_at_envoy(self, *, within_s: float) -> bool:
         """Whether Envoy has ended by itself; then it is said."""
