@@ -5,10 +5,26 @@ them into the shape of ``mesh.yml`` and keeps each scalar's own object, so that 
 still knows where it came from, and a scalar that appears nowhere is known to be missing.
 """
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 Plain = str | int | float | bool | None
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_WORDS: dict[str, Plain] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_WORDS |= {"true": True, "false": False}
+
+
+class UnreadableError(Exception):
+    """Raised by a reader for a text that is not in its form, and turned into a finding.
+
+    >>> UnreadableError(11, "a list has no end").line
+    11
+    """
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +45,7 @@ class Place:
             path = f"{self.path}[{key}]"
         else:
             path = f"{self.path}.{key}" if self.path else key
-        return replace(self, line=self.line if line is None else line, path=path)
+        return Place(source=self.source, line=self.line if line is None else line, path=path)
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line} {self.path}".rstrip()
@@ -78,6 +94,10 @@ class Table:
         """The value of a field, the first of that name; None if there is none."""
         return next((entry.value for entry in self.entries if entry.key == key), None)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether the table has a field of that name."""
+        return any(entry.key == key for entry in self.entries)
+
     def keys(self) -> tuple[str, ...]:
         """The fields' names."""
         return tuple(entry.key for entry in self.entries)
@@ -118,6 +138,19 @@ def sources_of(scalar: Scalar) -> Iterator[Scalar]:
 def made(value: Plain, place: Place, *origins: Scalar) -> Scalar:
     """A value that the input does not write as it is, such as a joined text, with its origins."""
     return Scalar(value=value, place=place, quoted=isinstance(value, str), origins=origins)
+
+
+def typed(text: str) -> Plain:
+    """The value of a text that stands without quotes, where it is written in the plainest way.
+
+    ``1.10`` and ``no`` stay text: the field that takes them decides what they are.
+
+    >>> typed("80"), typed("true"), typed("1.10")
+    (80, True, '1.10')
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    return int(text) if _WHOLE.fullmatch(text) else text
 
 
 def table(place: Place, **fields: "Node | None") -> Table:
