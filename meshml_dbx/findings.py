@@ -26,7 +26,12 @@ class Finding:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.severity}: {self.what} [{self.code}]"
+        return f"{self.where}: {self.severity}: {self.what} [{self.number} {self.code}]"
+
+    @property
+    def number(self) -> str:
+        """The number of its code, as ``meshml check --explain`` takes it."""
+        return CODES[self.code].number
 
 
 def finding(code: str, *, where: str, what: str, advice: str = "") -> Finding:

@@ -1,71 +1,57 @@
 """One member of a mesh on this machine: its identities, its Envoy's files, its program's world.
 
-Part of the hall: it brings mesh, trust, plane and sidecar together for ``Session.run`` and
-``Session.sidecar``. Goes in: settings, the mesh and a member's name. Comes out: a plan that the
-sidecar room carries out.
+Part of the hall: it brings mesh, trust, plane and sidecar together for ``Session.run``,
+``Session.sidecar`` and ``Session.gateway``. Goes in: settings, the mesh and a member's name. Comes
+out: a plan that the sidecar room carries out.
 """
 
 import os
-import secrets
 import shutil
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from meshml_dbx.errors import EnvoyError
 from meshml_dbx.mesh.checks import require_mesh
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.names import backends_of, mesh_version
 from meshml_dbx.mesh.places import Declared
-from meshml_dbx.mesh.spec import Certificate, Trust
-from meshml_dbx.planes.envoy import IdentityPaths, Wiring, render, secret_name, secrets_of
+from meshml_dbx.mesh.spec import GatewayRoute, Route
+from meshml_dbx.planes import Wiring, render, require_sidecar
 from meshml_dbx.settings import Settings, prepare_state, unusable_state
-from meshml_dbx.sidecar import (
-    EnvoyBinary,
-    SidecarPlan,
-    find_envoy,
-    free_port,
-    new_sidecar_id,
-    require_free,
-    supervise,
-)
+from meshml_dbx.sidecar import EnvoyBinary, SidecarPlan, find_envoy, require_free, supervise
 from meshml_dbx.sidecar.program import require_program
-from meshml_dbx.traffic.context import (
-    CLIENT_VARIABLE,
-    LOGS_VARIABLE,
-    PROCESS_VARIABLE,
-    RECORD_VARIABLE,
-    SIDECAR_VARIABLE,
+from meshml_dbx.traffic.context import RECORD_VARIABLE
+from meshml_dbx.wiring import (
+    LOOPBACK,
+    PROXY_VARIABLES,
+    TCP_PREFIX,
+    Serving,
+    direct_hosts,
+    listens_of,
+    local_addresses,
+    program_environment,
+    program_ports,
+    wire,
 )
-from meshml_dbx.traffic.log_folder import SidecarLogs
-from meshml_dbx.trust import check_files, supply_authority, supply_identity
+
+__all__ = [
+    "Serving",
+    "direct_hosts",
+    "explained",
+    "lacks_package",
+    "plan_client",
+    "plan_gateway",
+    "plan_node",
+    "prepare",
+    "python_of",
+    "supervise_member",
+    "warnings_before",
+]
 
 Say = Callable[[str], None]
-LOOPBACK = "127.0.0.1"
-NEVER_PROXIED = ("localhost", "127.0.0.1", "::1")
-PROXY_USER = "meshml"
-PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
-NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 HAS_PACKAGE = "import importlib.util,sys;sys.exit(importlib.util.find_spec('meshml_dbx') is None)"
 PROBE_S = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """How a node's program is reached: its own port, and the address for peers.
-
-    >>> Serving(app_port=9002).bind
-    '127.0.0.1'
-    """
-
-    app_port: int | None = None
-    bind: str = LOOPBACK
-    command: tuple[str, ...] = ()
 
 
 def plan_client(
@@ -86,48 +72,37 @@ def plan_node(settings: Settings, loaded: LoadedMesh, name: str, serving: Servin
     """The plan of a node's sidecar: its listeners, and an egress listener where it has backends.
 
     Raises:
+        EnvoyError: the node runs outside the mesh.
         PortTakenError: a port of the node or of its program is in use.
         TrustError: as ``plan_client``.
     """
     mesh = require_mesh(loaded)
-    if serving.app_port and serving.command:
-        require_free(LOOPBACK, serving.app_port)
+    require_sidecar(mesh, name)
+    ports = program_ports(mesh, name, serving)
+    for port in set(ports.values()) if serving.command else ():
+        require_free(LOOPBACK, port)
     wiring = wire(
         settings,
         loaded,
         name,
         egress=bool(backends_of(mesh, name)),
         bind=serving.bind,
-        app_port=serving.app_port or free_port(),
+        app_ports=ports,
     )
     return plan_member(
         settings, loaded, wiring, member=name, observer="ingress", command=serving.command
     )
 
 
-def wire(
-    settings: Settings,
-    loaded: LoadedMesh,
-    member: str,
-    *,
-    egress: bool,
-    bind: str = LOOPBACK,
-    app_port: int | None = None,
-) -> Wiring:
-    """Ports, paths, names and a fresh token for one sidecar."""
-    mesh = require_mesh(loaded)
-    sidecar_id = new_sidecar_id(member)
-    return Wiring(
-        sidecar_id=sidecar_id,
-        process_id=str(uuid.uuid4()),
-        environment=settings.environment or mesh.tags.get("environment"),
-        access_log=str(SidecarLogs(root=settings.logs.absolute(), sidecar_id=sidecar_id).access),
-        bind=bind,
-        egress_port=free_port() if egress else None,
-        app_port=app_port,
-        token=secrets.token_urlsafe(24) if egress else None,
-        identities=identities_of(settings, loaded, member),
-    )
+def plan_gateway(settings: Settings, loaded: LoadedMesh, name: str, *, bind: str) -> SidecarPlan:
+    """The plan of a virtual gateway: its listeners, with no program behind them.
+
+    Raises:
+        PortTakenError: a port of the gateway is in use.
+        TrustError: as ``plan_client``.
+    """
+    wiring = wire(settings, loaded, name, egress=False, bind=bind)
+    return plan_member(settings, loaded, wiring, member=name, observer="gateway", command=())
 
 
 def plan_member(
@@ -141,6 +116,7 @@ def plan_member(
 ) -> SidecarPlan:
     """What the sidecar room needs to know of a member, and nothing of the mesh's shape."""
     mesh = require_mesh(loaded)
+    is_client = observer == "egress"
     return SidecarPlan(
         sidecar_id=wiring.sidecar_id,
         process_id=wiring.process_id,
@@ -149,102 +125,25 @@ def plan_member(
         mesh_source=loaded.source,
         mesh_document=loaded.text,
         observer=observer,
-        client=member if observer == "egress" else None,
-        virtual_node=member if observer == "ingress" else None,
+        client=member if is_client else None,
+        virtual_node=None if is_client else member,
         environment=wiring.environment,
         files=render(mesh, member, wiring),
         listens=listens_of(loaded, member, wiring),
         command=command,
         program_environment=program_environment(settings, wiring, member, os.environ),
+        notes=notes_on(settings, wiring),
     )
 
 
-def listens_of(loaded: LoadedMesh, member: str, wiring: Wiring) -> tuple[tuple[str, int], ...]:
-    """The addresses that a member's Envoy opens."""
-    mesh = require_mesh(loaded)
-    nodes = [one for one in mesh.virtual_nodes if one.virtual_node_name == member]
-    peers = [
-        (wiring.bind, listener.port_mapping.port)
-        for one in nodes
-        for listener in one.spec.listeners
-    ]
-    return (*peers, *([(LOOPBACK, wiring.egress_port)] if wiring.egress_port else []))
-
-
-def identities_of(settings: Settings, loaded: LoadedMesh, member: str) -> dict[str, IdentityPaths]:
-    """The files of every certificate and authority of a member, supplied or checked.
-
-    Raises:
-        TrustError: one of them cannot be supplied, is missing, expired or does not match.
-    """
-    now = datetime.now(UTC)
-    mesh = require_mesh(loaded)
-    store, mesh_name = settings.folder.trust, mesh.mesh.mesh_name
-    found: dict[str, dict[str, str]] = {}
-    for secret in secrets_of(mesh, member):
-        paths = found.setdefault(secret_name(secret), {})
-        if secret.file:
-            paths |= own_files(secret, loaded.directory or Path(), now)
-        elif secret.sds and isinstance(secret, Certificate):
-            files = supply_identity(
-                store, mesh_name=mesh_name, name=secret.sds.secret_name, now=now
-            )
-            paths["certificate_chain"] = str(files.certificate_chain)
-            paths["private_key"] = str(files.private_key)
-        else:
-            paths["authority"] = str(supply_authority(store, mesh_name=mesh_name, now=now))
-    return {name: IdentityPaths(**paths) for name, paths in found.items()}
-
-
-def own_files(secret: Certificate | Trust, directory: Path, now: datetime) -> dict[str, str]:
-    """The user's own certificate or authority, checked; paths are relative to the mesh file."""
-    if isinstance(secret, Certificate) and secret.file:
-        chain = (directory / secret.file.certificate_chain).absolute()
-        key = (directory / secret.file.private_key).absolute()
-        check_files(chain, key, None, now=now)
-        return {"certificate_chain": str(chain), "private_key": str(key)}
-    if isinstance(secret, Trust) and secret.file:
-        authority = (directory / secret.file.certificate_chain).absolute()
-        check_files(authority, None, None, now=now)
-        return {"authority": str(authority)}
-    return {}
-
-
-# --- the program's world ----------------------------------------------------------------------
-
-
-def program_environment(
-    settings: Settings, wiring: Wiring, member: str, environ: Mapping[str, str]
-) -> dict[str, str]:
-    """The variables by which a program finds its proxy and its run finds its calls."""
-    variables = {
-        PROCESS_VARIABLE: wiring.process_id or "",
-        CLIENT_VARIABLE: member,
-        SIDECAR_VARIABLE: wiring.sidecar_id,
-        LOGS_VARIABLE: str(settings.logs.absolute()),
-        RECORD_VARIABLE: "",  # the sidecar records: whoever starts this must not as well
-    }
-    if wiring.app_port:
-        variables["PORT"] = str(wiring.app_port)
-    if settings.tracking:
-        variables[TRACKING_VARIABLE] = settings.tracking
-    if wiring.egress_port:
-        proxy = f"http://{PROXY_USER}:{wiring.token}@{LOOPBACK}:{wiring.egress_port}"
-        direct = direct_hosts(settings, environ)
-        variables |= dict.fromkeys(PROXY_VARIABLES, proxy)
-        variables |= dict.fromkeys(NO_PROXY_VARIABLES, direct)
-    return variables
-
-
-def direct_hosts(settings: Settings, environ: Mapping[str, str]) -> str:
-    """The hosts that are never proxied: the user's own, this machine, and the tracking server.
-
-    gRPC sends even calls to 127.0.0.1 through a proxy, and Spark Connect dies of that.
-    """
-    given = [host for name in NO_PROXY_VARIABLES for host in environ.get(name, "").split(",")]
-    tracking = urlsplit(settings.tracking or environ.get(TRACKING_VARIABLE, "")).hostname or ""
-    hosts = (host.strip() for host in (*given, *NEVER_PROXIED, tracking))
-    return ",".join(dict.fromkeys(host for host in hosts if host))
+def notes_on(settings: Settings, wiring: Wiring) -> tuple[str, ...]:
+    """What a user should know of a sidecar beside its listeners."""
+    local = local_addresses(settings, wiring)
+    first = {address: name for name, address in reversed(local.items())}
+    found = [f"{name}={address}" for name, address in local.items() if first[address] == name]
+    if wiring.declared_log:
+        found.append(f"the access log of the mesh file (logging): {wiring.declared_log}")
+    return tuple(found)
 
 
 def prepare(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> EnvoyBinary:
@@ -277,18 +176,25 @@ def supervise_member(
     """The exit status of the plan's program; says what the user should know before and after."""
     digest = envoy.digest.removeprefix("sha256:")[:12]
     say(f"{plan.sidecar_id}: Envoy {envoy.version} ({envoy.origin}, sha256 {digest})")
+    for note in plan.notes:
+        say(f"{plan.sidecar_id}: {note}")
     for warning in warnings_before(plan, environ):
         say(f"warning: {warning}")
     try:
         outcome = supervise(plan, binary=envoy, state=settings.folder, logs=settings.logs)
     except EnvoyError as error:
         raise explained(error, loaded) from error
-    if plan.client and outcome.requests_total == 0:
+    if plan.client and outcome.requests_total == 0 and not calls_by_tcp(plan):
         say(
             "warning: no call passed the proxy. urllib3.PoolManager and aiohttp ignore HTTP_PROXY: "
             "use requests or httpx, aiohttp with trust_env=True, or urllib3.ProxyManager"
         )
     return outcome.exit_status
+
+
+def calls_by_tcp(plan: SidecarPlan) -> bool:
+    """Whether the program may have made connections that are no calls."""
+    return any(name.startswith(TCP_PREFIX) for name in plan.program_environment)
 
 
 def explained(error: EnvoyError, loaded: LoadedMesh) -> EnvoyError:
@@ -301,13 +207,20 @@ def explained(error: EnvoyError, loaded: LoadedMesh) -> EnvoyError:
 
 def regexes_of(loaded: LoadedMesh) -> Iterator[tuple[str, str]]:
     """Every regular expression of a mesh file, with its path: Envoy's RE2 alone can judge them."""
-    for path, route in Declared.of(require_mesh(loaded)).routes:
-        for index, header in enumerate(route.spec.http.match.headers if route.spec.http else ()):
+    declared = Declared.of(require_mesh(loaded))
+    placed: list[tuple[str, Route | GatewayRoute]] = [
+        *((path, route) for path, _, route in declared.routes),
+        *((path, route) for path, _, route in declared.gateway_routes),
+    ]
+    for path, route in placed:
+        at, match = f"{path}.spec.{route.spec.field}.match", route.spec.route.match
+        field = "metadata" if hasattr(match, "metadata") else "headers"
+        for index, header in enumerate(getattr(match, field, ())):
             if header.match and header.match.regex is not None:
-                yield (
-                    f"{path}.spec.httpRoute.match.headers[{index}].match.regex",
-                    header.match.regex,
-                )
+                yield f"{at}.{field}[{index}].match.regex", header.match.regex
+        whole = getattr(match, "path", None)
+        if whole and whole.regex is not None:
+            yield f"{at}.path.regex", whole.regex
 
 
 def warnings_before(plan: SidecarPlan, environ: Mapping[str, str]) -> list[str]:

@@ -8,10 +8,10 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from meshml_dbx import connect
 from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError, TrackingError
@@ -27,8 +27,15 @@ if TYPE_CHECKING:
     from meshml_dbx.connect import SparkSession
     from meshml_dbx.diagnosis import Diagnosis
     from meshml_dbx.diagnosis.drift import Drift
+    from meshml_dbx.dialects import Imported
     from meshml_dbx.in_process import KnownHosts
     from meshml_dbx.lake import IngestReport, TableNames
+    from meshml_dbx.mesh.explained import RequestExplanation
+    from meshml_dbx.mesh.explanations import Explanation
+    from meshml_dbx.mesh.spec import InjectedDefaults
+    from meshml_dbx.planes.fit_report import FitReport
+    from meshml_dbx.planes.lattice_report import PlanReport
+    from meshml_dbx.rendering import Form, Kind, RenderedFolder, RenderOptions
     from meshml_dbx.traffic.usage import Usage
     from meshml_dbx.trust import IdentityFiles
 
@@ -77,6 +84,144 @@ class Session:
             f"{len(mesh.clients)} clients, {len(mesh.virtual_services)} virtual services, "
             f"{len(mesh.virtual_nodes)} virtual nodes"
         )
+
+    def explain_findings(self, code: str | None = None) -> "tuple[Explanation, ...]":
+        """What a finding's code, by number or slug, means; without one, all of them.
+
+        Raises:
+            UnknownNameError: there is no such code.
+        """
+        from meshml_dbx.mesh.explanations import explained_codes, explanation_of
+
+        return (explanation_of(code),) if code else explained_codes()
+
+    def import_mesh(
+        self,
+        paths: Sequence[str],
+        *,
+        parameters: Mapping[str, str] | None = None,
+        account: str | None = None,
+        dialect: str | None = None,
+        names: Path | None = None,
+        mesh_name: str | None = None,
+        injected_defaults: "InjectedDefaults | None" = None,
+    ) -> "Imported":
+        """The mesh that App Mesh definitions declare, in whatever dialect, and what it lacks.
+
+        Raises:
+            MeshMLError: a path, or the file of ``names``, cannot be read.
+        """
+        from meshml_dbx.dialects import Wanted, import_files, read_names, read_sources
+
+        wanted = Wanted(
+            parameters=parameters or {},
+            account=account,
+            dialect=dialect,
+            names=read_names(names) if names else None,
+            mesh_name=mesh_name,
+            injected_defaults=injected_defaults,
+        )
+        return import_files(read_sources(paths), wanted)
+
+    def explain(
+        self,
+        call: Sequence[str],
+        *,
+        client: str | None = None,
+        node: str | None = None,
+        gateway: str | None = None,
+        service: str | None = None,
+        headers: Sequence[str] = (),
+        grpc: str | None = None,
+        tcp: str | None = None,
+    ) -> "RequestExplanation":
+        """Which way a call would go and why: ``call`` is an address, or a method and an address.
+
+        Raises:
+            MeshInvalidError: the mesh file cannot be read as a mesh.
+            MeshMLError: there is nobody of that name, or the call is none.
+        """
+        from meshml_dbx.mesh.asked import Question, explain
+
+        question = Question(
+            call=tuple(call),
+            client=client,
+            node=node,
+            gateway=gateway,
+            service=service,
+            headers=tuple(headers),
+            grpc=grpc,
+            tcp=tcp,
+        )
+        return explain(read_mesh(self.settings.mesh), question)
+
+    def schema(self) -> dict[str, object]:
+        """The JSON Schema of mesh.yml, for editors."""
+        from meshml_dbx.mesh.schema import mesh_schema
+
+        return mesh_schema()
+
+    def fit(self, planes: Sequence[str] = ()) -> "FitReport":
+        """What each way out keeps, approximates and drops of the mesh; without names, every way.
+
+        Raises:
+            MeshInvalidError: the mesh file has errors.
+        """
+        from meshml_dbx.planes.fit_report import fit_report
+
+        loaded = read_mesh(self.settings.mesh)
+        return fit_report(loaded, require_mesh(loaded, unknowns=True), planes)
+
+    def plan(
+        self,
+        plane: str = "lattice",
+        *,
+        values: Mapping[str, str] | None = None,
+        traffic: tuple[float, float] | None = None,
+        hours: float = 730.0,
+        region: str | None = None,
+    ) -> "PlanReport":
+        """What would be created on a plane; ``traffic``: a month's requests and gigabytes.
+
+        Raises:
+            MeshInvalidError: the mesh file has errors.
+            UnknownNameError: there is no plan for that plane.
+        """
+        from meshml_dbx.planes.lattice_report import plan_report, require_plane
+
+        require_plane(plane)
+        loaded = read_mesh(self.settings.mesh)
+        mesh = require_mesh(loaded, unknowns=True)
+        requests, gigabytes = traffic or (None, None)
+        return plan_report(
+            loaded,
+            mesh,
+            values=values,
+            requests=requests,
+            gigabytes=gigabytes,
+            hours=hours,
+            region=region,
+        )
+
+    def render(
+        self,
+        member: str,
+        *,
+        kind: "Kind",
+        form: "Form",
+        folder: Path,
+        **options: "Unpack[RenderOptions]",
+    ) -> "RenderedFolder":
+        """A folder from which a stock Envoy serves a member that nobody starts with a sidecar.
+
+        Raises:
+            MeshInvalidError: the mesh file has errors.
+            MeshMLError: the folder cannot be written, or a certificate cannot be supplied.
+        """
+        from meshml_dbx.rendering import Wanted, render_member
+
+        wanted = Wanted(member=member, kind=kind, form=form, folder=folder, **options)
+        return render_member(self.settings, self._usable_mesh(), wanted, say=self.say)
 
     # --- J2: call → event ---------------------------------------------------------------------
 
@@ -135,9 +280,12 @@ class Session:
         command: Sequence[str] = (),
         *,
         app_port: int | None = None,
+        app_ports: Mapping[int, int] | None = None,
         bind: str = "127.0.0.1",
     ) -> int:
         """The exit status of a program that serves a virtual node; without one, stays.
+
+        ``app_ports``: where the program listens, by the node's port, for a node of several.
 
         Raises:
             PortTakenError: the node's port, or the program's, is in use.
@@ -149,8 +297,28 @@ class Session:
         loaded = self._usable_mesh()
         find_node(require_mesh(loaded), node)
         envoy = member.prepare(self.settings, command, os.environ)
-        serving = member.Serving(app_port=app_port, bind=bind, command=tuple(command))
+        serving = member.Serving(
+            app_port=app_port, app_ports=app_ports or {}, bind=bind, command=tuple(command)
+        )
         plan = member.plan_node(self.settings, loaded, node, serving)
+        return member.supervise_member(
+            self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
+        )
+
+    def gateway(self, name: str, *, bind: str = "127.0.0.1") -> int:
+        """The exit status of a virtual gateway, which stays until a signal.
+
+        Raises:
+            PortTakenError: a port of the gateway is in use.
+            MeshMLError: as ``run``.
+        """
+        from meshml_dbx import member
+        from meshml_dbx.mesh import names
+
+        loaded = self._usable_mesh()
+        names.gateway(require_mesh(loaded), name)
+        envoy = member.prepare(self.settings, (), os.environ)
+        plan = member.plan_gateway(self.settings, loaded, name, bind=bind)
         return member.supervise_member(
             self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
         )
@@ -268,10 +436,11 @@ class Session:
         """
         from meshml_dbx.diagnosis.drift import find_drift
 
-        loaded = self._usable_mesh()
+        loaded = read_mesh(self.settings.mesh)
+        mesh = require_mesh(loaded, unknowns=True)
         since = 0 if days is None else int((time.time() - days * 86400) * 1_000_000)
         usages, versions = self._usages(since, live=live)
-        return find_drift(loaded, require_mesh(loaded), usages, known_versions=versions)
+        return find_drift(loaded, mesh, usages, known_versions=versions)
 
     def evidence(
         self, run: str = "last", *, live: bool = False, baseline: str | None = None

@@ -8,10 +8,17 @@ import sys
 
 import click
 
-from meshml_dbx.cli.commands import check, ingest, why
+from meshml_dbx.cli.check_command import check
+from meshml_dbx.cli.commands import ingest, why
 from meshml_dbx.cli.demo_command import demo
 from meshml_dbx.cli.drift_command import drift
+from meshml_dbx.cli.explain_command import explain
+from meshml_dbx.cli.fit_command import fit
+from meshml_dbx.cli.import_command import import_mesh
+from meshml_dbx.cli.plan_command import plan
 from meshml_dbx.cli.programs import record, run, sidecar
+from meshml_dbx.cli.render_command import render
+from meshml_dbx.cli.schema_command import schema
 from meshml_dbx.errors import MeshInvalidError, MeshMLError
 
 FINDINGS, WRONG_USE, OURS, INTERRUPTED = 1, 2, 3, 130
@@ -41,7 +48,22 @@ def cli() -> None:
     """
 
 
-for command in (check, demo, drift, ingest, record, run, sidecar, why):
+for command in (
+    check,
+    demo,
+    drift,
+    explain,
+    fit,
+    import_mesh,
+    ingest,
+    plan,
+    record,
+    render,
+    run,
+    schema,
+    sidecar,
+    why,
+):
     cli.add_command(command)
 
 

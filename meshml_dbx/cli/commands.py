@@ -1,4 +1,4 @@
-"""``meshml check``, ``ingest`` and ``why``."""
+"""``meshml ingest`` and ``why``."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,44 +7,9 @@ import click
 
 from meshml_dbx.cli import options
 from meshml_dbx.cli.output import print_json, print_table
-from meshml_dbx.findings import Severity
 
 ALWAYS = ("files", "lines", "quarantined")
 """The counts of an ingest that are shown also when they are 0."""
-
-
-@click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@options.options(options.mesh, options.as_json)
-@click.pass_context
-def check(context: click.Context, *, file: Path | None, mesh: Path | None, as_json: bool) -> None:
-    """Check a mesh file: every problem with its line, in one go.
-
-    \b
-    Example:
-      meshml check mesh.yml
-    """
-    session = options.open_session(mesh=file or mesh, quiet=True)
-    findings = session.check()
-    if as_json:
-        print_json(
-            [
-                {
-                    "code": found.code,
-                    "severity": str(found.severity),
-                    "where": found.where,
-                    "what": found.what,
-                    "advice": found.advice,
-                }
-                for found in findings
-            ]
-        )
-    else:
-        for found in findings:
-            click.echo(f"{found}\n    {found.advice}")
-        click.echo(session.mesh_summary())
-    if any(found.severity is Severity.ERROR for found in findings):
-        context.exit(1)
 
 
 @click.command()

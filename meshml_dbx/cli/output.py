@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import click
 
@@ -9,6 +10,14 @@ import click
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_json(value: object, path: Path) -> None:
+    """One JSON document in a file of its own."""
+    try:
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"could not write {path}: {error.strerror}") from error
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

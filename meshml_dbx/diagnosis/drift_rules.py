@@ -10,7 +10,6 @@ from meshml_dbx.diagnosis.drift_case import DriftCase
 from meshml_dbx.diagnosis.weights import Spread, beyond_chance
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh import names
-from meshml_dbx.mesh.places import placed_backends, reached_listeners
 from meshml_dbx.mesh.spec import Certificate, Mesh
 from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 from meshml_dbx.traffic.usage import Usage
@@ -74,7 +73,7 @@ def find_unused_backends(case: DriftCase) -> Iterator[Finding]:
     used = {(it.caller, it.virtual_service) for it in case.called}
     callers = {caller for caller, _ in used}
     for member in case.declared.members:
-        backends = list(placed_backends(member))
+        backends = member.calls
         if backends and member.name not in callers:
             what = f"{member.name} made no call: its {len(backends)} backends cannot be judged"
             yield case.report("drift-silent-caller", member.path, what)
@@ -149,12 +148,12 @@ def _callers_of_nodes(case: DriftCase) -> Mapping[str, set[str | None]]:
     """The identities that each node's declared callers show; None for one that is not known."""
     found: dict[str, set[str | None]] = defaultdict(set)
     for member in case.declared.members:
-        for backend in names.backends_of(case.mesh, member.name):
-            policy = names.policy_for(member.spec.backend_defaults, backend)
+        for _, backend in member.calls:
+            policy = names.policy_for(member.defaults, backend)
             shown = policy.tls.certificate if policy and policy.tls else None
             identity = _identity(case.mesh, shown) if shown else None
-            for _, node, _ in reached_listeners(case.declared, backend.virtual_service_name):
-                found[node.virtual_node_name].add(identity)
+            for reached in case.declared.reached(backend.virtual_service_name):
+                found[reached.node.virtual_node_name].add(identity)
     return found
 
 

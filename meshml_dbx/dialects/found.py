@@ -108,7 +108,7 @@ class Parameters:
     def missing(self, name: str, place: Place) -> str:
         """The named unknown, ``${NAME}``, that stands in the mesh until its value is given.
 
-        The import reports each such name once, with every place that asked for it.
+        The import reports each name that reaches the mesh once, with the places that need it.
         """
         plain_name = re.sub(r"[^A-Za-z0-9_:.-]", "-", name)
         plain_name = plain_name if re.match(r"[A-Za-z_]", plain_name) else f"_{plain_name}"

@@ -251,6 +251,10 @@ def _leave_rest(
         what = f"{document}: {', '.join(others)} of its metadata serve the cluster alone"
         account.leave("kubernetes-metadata", metadata[others[0]].place, what)
         account.use(*(metadata[key] for key in others))
+    aws_name = document.spec.get("awsName")
+    if document.version != "v1beta1" and isinstance(aws_name, Scalar) and aws_name.value:
+        what = f"{document}: App Mesh knew it as {aws_name.value}"
+        account.leave("kubernetes-metadata", document.name, what)
     if "status" in parts:
         what = f"{document}: its status is what the cluster reported"
         account.leave("kubernetes-metadata", parts["status"], what)

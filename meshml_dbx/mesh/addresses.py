@@ -3,8 +3,10 @@
 Goes in: a mesh. Comes out: address → virtual service, and the node where the address is its own.
 """
 
-from meshml_dbx.mesh.names import domains_of
-from meshml_dbx.mesh.spec import Mesh, VirtualNode
+from collections.abc import Iterator
+
+from meshml_dbx.mesh import names
+from meshml_dbx.mesh.spec import Mesh, Provider, VirtualNode, VirtualService
 
 HTTP_PORT, HTTPS_PORT = 80, 443
 
@@ -16,51 +18,43 @@ def named_addresses(mesh: Mesh) -> dict[str, tuple[str, str | None]]:
     """
     found: dict[str, tuple[str, str | None]] = {}
     for service in mesh.virtual_services:
-        name = service.virtual_service_name
-        for node in _nodes_behind(mesh, name):
+        for node in _nodes_behind(mesh, service):
             for address in _addresses_of(node):
-                found.setdefault(address, (name, node.virtual_node_name))
+                found.setdefault(address, (service.virtual_service_name, node.virtual_node_name))
     for service in mesh.virtual_services:
-        for domain in domains_of(mesh, service.virtual_service_name):
-            found[domain.lower().removesuffix(f":{HTTP_PORT}")] = (
-                service.virtual_service_name,
-                None,
-            )
+        name = service.virtual_service_name
+        for domain in names.domains_of(mesh, name):
+            found[domain.lower().removesuffix(f":{HTTP_PORT}")] = (name, None)
     return found
 
 
-def _nodes_behind(mesh: Mesh, virtual_service: str) -> list[VirtualNode]:
-    """The nodes that a service's provider names: one, or the targets of its routes."""
-    names: list[str] = []
-    for service in mesh.virtual_services:
-        provider = service.spec.provider
-        if service.virtual_service_name != virtual_service or provider is None:
-            continue
-        if provider.virtual_node:
-            names.append(provider.virtual_node.virtual_node_name)
-        if provider.virtual_router:
-            names += _targets_of(mesh, provider.virtual_router.virtual_router_name)
-    return [node for node in mesh.virtual_nodes if node.virtual_node_name in names]
+def _nodes_behind(mesh: Mesh, service: VirtualService) -> Iterator[VirtualNode]:
+    """The nodes that a service's provider names, one or the targets of its routes."""
+    known = names.index(mesh).nodes
+    if service.spec.provider:
+        for name in dict.fromkeys(_targets_of(mesh, service.spec.provider)):
+            if name in known:
+                yield known[name]
 
 
-def _targets_of(mesh: Mesh, router_name: str) -> list[str]:
-    return [
-        target.virtual_node
-        for router in mesh.virtual_routers
-        if router.virtual_router_name == router_name
-        for route in router.routes
-        for target in route.spec.weighted_targets
-    ]
+def _targets_of(mesh: Mesh, provider: Provider) -> Iterator[str]:
+    if provider.virtual_node:
+        yield provider.virtual_node.virtual_node_name
+    known = names.index(mesh).routers
+    router = provider.virtual_router
+    if router and router.virtual_router_name in known:
+        for route in known[router.virtual_router_name].routes:
+            yield from (target.virtual_node for target in route.spec.weighted_targets)
 
 
 def _addresses_of(node: VirtualNode) -> list[str]:
     discovery = node.spec.service_discovery
-    if discovery is None or discovery.dns is None:
+    if discovery is None or not discovery.hostname:
         return []
-    host = discovery.dns.hostname.lower()
-    names = (host, "127.0.0.1") if host == "localhost" else (host,)
+    host = discovery.hostname.lower()
+    hosts = (host, "127.0.0.1") if host == "localhost" else (host,)
     ports = [listener.port_mapping.port for listener in node.spec.listeners]
-    return [_shown(name, port) for name in names for port in ports]
+    return [_shown(one, port) for one in hosts for port in ports]
 
 
 def _shown(host: str, port: int) -> str:

@@ -55,15 +55,38 @@ class Form:
         return "" if met else f"must {self.rule}"
 
 
+# A parameter that is still unknown, ${LIKE_THIS}, may stand in a text until it is given.
+PARAMETER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_:.-]*)\}")
+
+
+def has_parameter(*texts: str) -> bool:
+    """Whether a text holds a parameter without a value, so that nobody knows yet what it says.
+
+    >>> has_parameter("labels.${ENV}.ml"), has_parameter("labels.ml")
+    (True, False)
+    """
+    return any("${" in text and PARAMETER.search(text) for text in texts)
+
+
+_UNKNOWN = r"\$\{[A-Za-z_][A-Za-z0-9_:.-]*\}"
 # Names become host names, parts of certificates' URIs and folders: a slash in one would be a hole.
-# A parameter that is still unknown, ${LIKE_THIS}, may stand in one until it is given.
 Name = Annotated[
     str,
     Limit(1, 255),
     Form(
-        r"([A-Za-z0-9]|\$\{[A-Za-z_][A-Za-z0-9_:.-]*\})"
-        r"([A-Za-z0-9._-]|\$\{[A-Za-z_][A-Za-z0-9_:.-]*\})*",
+        rf"([A-Za-z0-9]|{_UNKNOWN})([A-Za-z0-9._-]|{_UNKNOWN})*",
         "start with a letter or digit and hold only letters, digits, '.', '_' and '-'",
+    ),
+]
+# SPIRE serves its secrets under the SPIFFE ids themselves.
+SecretName = Annotated[
+    str,
+    Limit(1, 255),
+    Form(
+        rf"(spiffe://([A-Za-z0-9._-]|{_UNKNOWN})+(/(?!\.\.?(/|$))([A-Za-z0-9._-]|{_UNKNOWN})+)*"
+        rf"|([A-Za-z0-9]|{_UNKNOWN})([A-Za-z0-9._-]|{_UNKNOWN})*)",
+        "start with a letter or digit and hold only letters, digits, '.', '_' and '-', "
+        "or be a spiffe:// URI",
     ),
 ]
 Text = Annotated[str, Limit(1, 255)]
@@ -71,7 +94,7 @@ LongText = Annotated[str, Limit(1, 1024)]
 LogText = Annotated[str, Limit(1, 1000)]
 LogPart = Annotated[str, Limit(1, 100)]
 HostName = Annotated[str, Limit(1, 253)]
-AccountId = Annotated[str, Form(r"\d{12}|\$\{[A-Za-z_][A-Za-z0-9_:.-]*\}", "be twelve digits")]
+AccountId = Annotated[str, Form(rf"\d{{12}}|{_UNKNOWN}", "be twelve digits")]
 UrlPath = Annotated[str, Limit(1, 255), Form(r"(/|\$\{).*", "start with /")]
 Port = Annotated[int, Limit(1, 65535)]
 Percent = Annotated[int, Limit(0, 100)]

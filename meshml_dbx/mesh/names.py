@@ -2,31 +2,38 @@
 
 A mesh and a name go in; the resource, its SPIFFE id, the authorities that it answers by, the
 backends of a caller and the policy of a call come out. An unknown name is an error that says which
-names there are.
+names there are. Every look-up is one of a dictionary that is made once for each mesh.
 """
 
 import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import Field as DataclassField
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from meshml_dbx.errors import UnknownNameError
+from meshml_dbx.mesh.once import once_per_mesh
 from meshml_dbx.mesh.spec import (
     BackendDefaults,
+    BackendGroup,
     ClientPolicy,
+    GatewayListener,
     Listener,
     Mesh,
     MeshClient,
     RouterListener,
+    VirtualGateway,
     VirtualNode,
     VirtualRouter,
     VirtualService,
     VirtualServiceBackend,
 )
+
+Member = VirtualNode | MeshClient | VirtualGateway
 
 _Entry = TypeVar("_Entry")
 
@@ -67,41 +74,87 @@ def _fold(name: str) -> str:
 # --- looking up -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """Everything of a mesh by its name; of two that share a name, the last."""
+
+    mesh_name: str
+    nodes: Mapping[str, VirtualNode]
+    clients: Mapping[str, MeshClient]
+    gateways: Mapping[str, VirtualGateway]
+    routers: Mapping[str, VirtualRouter]
+    services: Mapping[str, VirtualService]
+    backend_groups: Mapping[str, BackendGroup]
+    members: Mapping[str, Member]
+    backends: dict[str, Mapping[str, VirtualServiceBackend]] = field(default_factory=dict)
+
+
+@once_per_mesh
+def index(mesh: Mesh) -> Index:
+    """The look-ups of a mesh, made when they are first asked for."""
+    nodes = {it.virtual_node_name: it for it in mesh.virtual_nodes}
+    clients = {it.client_name: it for it in mesh.clients}
+    gateways = {it.virtual_gateway_name: it for it in mesh.virtual_gateways}
+    return Index(
+        mesh_name=mesh.mesh.mesh_name,
+        nodes=nodes,
+        clients=clients,
+        gateways=gateways,
+        routers={it.virtual_router_name: it for it in mesh.virtual_routers},
+        services={it.virtual_service_name: it for it in mesh.virtual_services},
+        backend_groups={it.backend_group_name: it for it in mesh.backend_groups},
+        members={**gateways, **clients, **nodes},
+    )
+
+
 def node(mesh: Mesh, name: str) -> VirtualNode:
     """The virtual node of that name."""
-    return _look_up(mesh, "virtual node", _by_name(mesh.virtual_nodes, "virtual_node_name"), name)
+    return _look_up(mesh, "virtual node", index(mesh).nodes, name)
 
 
 def client(mesh: Mesh, name: str) -> MeshClient:
     """The client of that name."""
-    return _look_up(mesh, "client", _by_name(mesh.clients, "client_name"), name)
+    return _look_up(mesh, "client", index(mesh).clients, name)
+
+
+def gateway(mesh: Mesh, name: str) -> VirtualGateway:
+    """The virtual gateway of that name."""
+    return _look_up(mesh, "virtual gateway", index(mesh).gateways, name)
 
 
 def router(mesh: Mesh, name: str) -> VirtualRouter:
     """The virtual router of that name."""
-    routers = _by_name(mesh.virtual_routers, "virtual_router_name")
-    return _look_up(mesh, "virtual router", routers, name)
+    return _look_up(mesh, "virtual router", index(mesh).routers, name)
 
 
 def service(mesh: Mesh, name: str) -> VirtualService:
     """The virtual service of that name."""
-    services = _by_name(mesh.virtual_services, "virtual_service_name")
-    return _look_up(mesh, "virtual service", services, name)
+    return _look_up(mesh, "virtual service", index(mesh).services, name)
+
+
+def member(mesh: Mesh, name: str) -> Member:
+    """The virtual node, client or gateway of that name; the three share their names' space."""
+    return _look_up(mesh, "virtual node, client or gateway", index(mesh).members, name)
 
 
 def find_node(mesh: Mesh, name: str) -> VirtualNode:
-    """The virtual node that a person named; a client's name gets the advice to say so."""
-    if name in _by_name(mesh.clients, "client_name"):
+    """The virtual node that a person named; another's name gets the advice to say so."""
+    if name in index(mesh).clients:
         raise UnknownNameError(
             f"{name} is a client of mesh {mesh.mesh.mesh_name}, not a virtual node",
             advice=f"meshml run --client {name} -- COMMAND",
+        )
+    if name in index(mesh).gateways and name not in index(mesh).nodes:
+        raise UnknownNameError(
+            f"{name} is a virtual gateway of mesh {mesh.mesh.mesh_name}, not a virtual node",
+            advice=f"meshml sidecar --gateway {name}",
         )
     return node(mesh, name)
 
 
 def find_client(mesh: Mesh, name: str) -> MeshClient:
     """The client that a person named; a virtual node's name gets the advice to say so."""
-    if name in _by_name(mesh.virtual_nodes, "virtual_node_name"):
+    if name in index(mesh).nodes:
         raise UnknownNameError(
             f"{name} is a virtual node of mesh {mesh.mesh.mesh_name}, not a client",
             advice=f"meshml sidecar --node {name} -- COMMAND",
@@ -109,11 +162,7 @@ def find_client(mesh: Mesh, name: str) -> MeshClient:
     return client(mesh, name)
 
 
-def _by_name(entries: Sequence[_Entry], attribute: str) -> dict[str, _Entry]:
-    return {getattr(entry, attribute): entry for entry in entries}
-
-
-def _look_up(mesh: Mesh, kind: str, known: dict[str, _Entry], name: str) -> _Entry:
+def _look_up(mesh: Mesh, kind: str, known: Mapping[str, _Entry], name: str) -> _Entry:
     if name in known:
         return known[name]
     guess = closest(name, known)
@@ -127,14 +176,22 @@ def _look_up(mesh: Mesh, kind: str, known: dict[str, _Entry], name: str) -> _Ent
 
 # --- meaning ----------------------------------------------------------------------------------
 
+SPIFFE = "spiffe://"
+
 
 def spiffe_id(mesh_name: str, name: str) -> str:
     """The identity that a certificate supplied by meshml carries, odd characters percent-encoded.
 
+    A name that is an identity already, as SPIRE names its secrets, stays as it is.
+
     >>> spiffe_id("ml", "labels-v1"), spiffe_id("ml", "../a b")
     ('spiffe://ml/labels-v1', 'spiffe://ml/..%2Fa%20b')
+    >>> spiffe_id("ml", "spiffe://corp/labels")
+    'spiffe://corp/labels'
     """
-    return f"spiffe://{_segment(mesh_name)}/{_segment(name)}"
+    if name.startswith(SPIFFE):
+        return name
+    return f"{SPIFFE}{_segment(mesh_name)}/{_segment(name)}"
 
 
 def _segment(text: str) -> str:
@@ -146,11 +203,12 @@ def _segment(text: str) -> str:
 def domains_of(mesh: Mesh, virtual_service: str) -> tuple[str, ...]:
     """The authorities that a virtual service answers by: its name, and its name with each port."""
     name = service(mesh, virtual_service).virtual_service_name
-    ports = [listener.port_mapping.port for listener in _listeners_of(mesh, virtual_service)]
+    ports = [listener.port_mapping.port for listener in listeners_of(mesh, virtual_service)]
     return tuple(dict.fromkeys([name, *(f"{name}:{port}" for port in ports)]))
 
 
-def _listeners_of(mesh: Mesh, virtual_service: str) -> Sequence[Listener | RouterListener]:
+def listeners_of(mesh: Mesh, virtual_service: str) -> Sequence[Listener | RouterListener]:
+    """Where a virtual service is addressed: its router's listeners, or its node's own."""
     provider = service(mesh, virtual_service).spec.provider
     if provider and provider.virtual_router:
         return router(mesh, provider.virtual_router.virtual_router_name).spec.listeners
@@ -159,26 +217,52 @@ def _listeners_of(mesh: Mesh, virtual_service: str) -> Sequence[Listener | Route
     return ()
 
 
-def member(mesh: Mesh, name: str) -> VirtualNode | MeshClient:
-    """The virtual node or client of that name; the two share their names' space."""
-    known: dict[str, VirtualNode | MeshClient] = {
-        **_by_name(mesh.clients, "client_name"),
-        **_by_name(mesh.virtual_nodes, "virtual_node_name"),
-    }
-    return _look_up(mesh, "virtual node or client", known, name)
+def member_listeners(mesh: Mesh, name: str) -> Sequence[Listener | GatewayListener]:
+    """Where a node or gateway is reached; a client is not."""
+    found = member(mesh, name)
+    return () if isinstance(found, MeshClient) else found.spec.listeners
 
 
 def backends_of(mesh: Mesh, member_name: str) -> tuple[VirtualServiceBackend, ...]:
-    """The virtual services that a node or client calls, in the file's order."""
-    return tuple(backend.virtual_service for backend in member(mesh, member_name).spec.backends)
+    """The virtual services that a member calls: its own backends, then those of its groups.
+
+    Where two name one service, the first holds. A gateway calls what its routes lead to.
+    """
+    return tuple(_backends(mesh, member_name).values())
+
+
+def backend_of(mesh: Mesh, member_name: str, virtual_service: str) -> VirtualServiceBackend | None:
+    """A member's entry for one virtual service; None if it does not call it."""
+    return _backends(mesh, member_name).get(virtual_service)
+
+
+def _backends(mesh: Mesh, member_name: str) -> Mapping[str, VirtualServiceBackend]:
+    kept = index(mesh).backends
+    if member_name not in kept:
+        found: dict[str, VirtualServiceBackend] = {}
+        for backend in _named_backends(mesh, member(mesh, member_name)):
+            found.setdefault(backend.virtual_service_name, backend)
+        kept[member_name] = found
+    return kept[member_name]
+
+
+def _named_backends(mesh: Mesh, found: Member) -> Iterator[VirtualServiceBackend]:
+    if isinstance(found, VirtualGateway):
+        for route in found.gateway_routes:
+            name = route.spec.target.virtual_service.virtual_service_name
+            yield VirtualServiceBackend(virtual_service_name=name)
+        return
+    yield from (backend.virtual_service for backend in found.spec.backends)
+    known = index(mesh).backend_groups
+    for group in found.spec.backend_groups:
+        for name in _look_up(mesh, "backend group", known, group).spec.virtual_services:
+            yield VirtualServiceBackend(virtual_service_name=name)
 
 
 def client_policy_of(mesh: Mesh, member_name: str, virtual_service: str) -> ClientPolicy | None:
     """The policy of a member's calls to a backend: its own replaces the default entirely."""
-    own = [
-        one for one in backends_of(mesh, member_name) if one.virtual_service_name == virtual_service
-    ]
-    return policy_for(member(mesh, member_name).spec.backend_defaults, own[0] if own else None)
+    own = backend_of(mesh, member_name, virtual_service)
+    return policy_for(member(mesh, member_name).spec.backend_defaults, own)
 
 
 def policy_for(
@@ -190,10 +274,30 @@ def policy_for(
     return defaults.client_policy if defaults else None
 
 
+# --- the mesh's version -----------------------------------------------------------------------
+
+
+@once_per_mesh
 def mesh_version(mesh: Mesh) -> str:
     """Twelve hex digits that two meshes share exactly when they declare the same.
 
-    Comments, anchors and the order of fields do not change it; the order of entries does.
+    Comments, anchors and the order of fields do not change it; the order of entries does. What has
+    its default does not count, so that a field which is new in meshml changes no old mesh.
     """
-    canonical = json.dumps(asdict(mesh), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    declared = _declared(mesh)
+    canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _declared(value: object) -> object:
+    """A value as plain JSON, without the fields that have their default."""
+    if isinstance(value, tuple):
+        return [_declared(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    found = ((it.name, getattr(value, it.name), _default(it)) for it in fields(value))
+    return {name: _declared(one) for name, one, default in found if one != default}
+
+
+def _default(one: DataclassField[Any]) -> object:
+    return one.default if one.default_factory is MISSING else one.default_factory()

@@ -322,7 +322,7 @@ class MeshHead:
     mesh_owner: AccountId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Mesh:
     """One mesh: everything that one mesh file holds.
 

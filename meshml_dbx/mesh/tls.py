@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from meshml_dbx.mesh.limits import Limit, Port, Text
+from meshml_dbx.mesh.limits import Limit, Port, SecretName, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdsReference:
     """An identity, or an authority, that meshml supplies: a name in the trust store."""
 
-    secret_name: Text
+    secret_name: SecretName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,32 @@ A Mesh and the name of a member go in, the plane's configuration comes out. Noth
 disk, a socket or a process.
 """
 
-from meshml_dbx.planes.envoy import IdentityPaths, Wiring, render, secret_name, secrets_of
+from meshml_dbx.planes.envoy import (
+    SYSTEM_AUTHORITIES,
+    IdentityPaths,
+    Wiring,
+    declared_log_file,
+    is_gateway,
+    needs_grpc_port,
+    render,
+    require_sidecar,
+    secret_name,
+    secrets_of,
+    tcp_addresses,
+)
 from meshml_dbx.planes.plan import Resource
 
-__all__ = ["IdentityPaths", "Resource", "Wiring", "render", "secret_name", "secrets_of"]
+__all__ = [
+    "SYSTEM_AUTHORITIES",
+    "IdentityPaths",
+    "Resource",
+    "Wiring",
+    "declared_log_file",
+    "is_gateway",
+    "needs_grpc_port",
+    "render",
+    "require_sidecar",
+    "secret_name",
+    "secrets_of",
+    "tcp_addresses",
+]

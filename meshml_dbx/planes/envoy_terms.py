@@ -11,10 +11,12 @@ from meshml_dbx.traffic.access_log import METADATA_NAMESPACE
 
 Body = dict[str, object]
 
-CDS_FILE, RDS_FILE, LDS_FILE = "xds/cds.json", "xds/rds.json", "xds/lds.json"
-ROUTE_CONFIGURATION = "egress"
+CDS_FILE, LDS_FILE = "xds/cds.json", "xds/lds.json"
+EGRESS_ROUTES, GRPC_ROUTES = "egress", "grpc"
+GATEWAY_ROUTES, INTO_MESH_ROUTES = "gateway", "into-mesh"
 LOOPBACK = "127.0.0.1"
 UNLIMITED = 2147483647
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,18 @@ class Wiring:
     """How one sidecar is connected to its machine.
 
     ``identities`` has the files of every secret that ``secrets_of`` lists, by ``secret_name``.
-    Peers reach a node at ``bind``; the egress port is open to this machine only, since whoever
-    reaches it speaks with the member's identity.
+    Peers reach a node or gateway at ``bind``; every other port is open to this machine only, since
+    whoever reaches it speaks with the member's identity. ``app_port`` is where the program
+    listens, unless ``app_ports`` says otherwise for one of the node's ports.
+
+    ``grpc_port`` and ``tcp_ports`` (by ``tcp_addresses``) ask for no token, as gRPC and plain TCP
+    have no place for one: any process of this machine may use them. ``grpc_socket`` is the same
+    as the port, as a socket that only its owner opens.
+
+    ``declared_log`` is where the access log that the mesh file declares is written; without it,
+    at the path that the file says. ``from_environment`` names, by column of the access log, the
+    variable in which each replica finds its own value. ``health_log``, beside the configuration
+    unless told otherwise, tells which endpoint failed its health check and which was well again.
 
     >>> Wiring(sidecar_id="churn-training-0a1b2c3d", access_log="/logs/access.jsonl").bind
     '127.0.0.1'
@@ -48,10 +60,18 @@ class Wiring:
     environment: str | None = None
     bind: str = LOOPBACK
     egress_port: int | None = None
+    grpc_port: int | None = None
+    grpc_socket: str | None = None
+    tcp_ports: Mapping[str, int] = field(default_factory=dict)
     app_port: int | None = None
+    app_ports: Mapping[int, int] = field(default_factory=dict)
     token: str | None = field(default=None, repr=False)
     identities: Mapping[str, IdentityPaths] = field(default_factory=dict)
     admin_socket: str = "admin.sock"
+    declared_log: str | None = None
+    health_log: str = "health-events.log"
+    from_environment: Mapping[str, str] = field(default_factory=dict)
+    system_authorities: str = SYSTEM_AUTHORITIES
 
 
 def typed(message: str, **fields: object) -> Body:
@@ -77,6 +97,15 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
+def routes_file(name: str) -> str:
+    """The file of a route configuration: Envoy reads one from each.
+
+    >>> routes_file("egress"), routes_file("grpc")
+    ('xds/rds.json', 'xds/rds-grpc.json')
+    """
+    return "xds/rds.json" if name == EGRESS_ROUTES else f"xds/rds-{name}.json"
+
+
 def file_source(path: str) -> Body:
     """Where Envoy reads a resource from, and watches for a new version of it."""
     return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
@@ -94,6 +123,19 @@ def literal(text: str) -> str:
 def socket_address(host: str, port: int) -> Body:
     """A TCP address."""
     return {"socket_address": {"address": host, "port_value": port}}
+
+
+def internal_address(listener: str) -> Body:
+    """The address of a listener inside the same Envoy."""
+    return {"envoy_internal_address": {"server_listener_name": listener}}
+
+
+def header(name: str, value: str) -> Body:
+    """A header that is set, whatever it was."""
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def meshml_metadata(values: Mapping[str, str | None]) -> Body:

@@ -9,7 +9,7 @@ from meshml_dbx.logs.run_folder import new_sidecar_id
 from meshml_dbx.sidecar.binary import EnvoyBinary, find_envoy
 from meshml_dbx.sidecar.changing import WantedChange, request_change
 from meshml_dbx.sidecar.plan import CloseLimits, Outcome, SidecarPlan
-from meshml_dbx.sidecar.ports import free_port, require_free
+from meshml_dbx.sidecar.ports import free_port, require_free, steady_port
 from meshml_dbx.sidecar.program import require_program, run_to_end
 from meshml_dbx.sidecar.registry import (
     Adoption,
@@ -43,5 +43,6 @@ __all__ = [
     "require_free",
     "require_program",
     "run_to_end",
+    "steady_port",
     "supervise",
 ]

@@ -25,7 +25,7 @@ class SidecarPlan:
 
     ``files`` are Envoy's, by name relative to its folder; they may hold secrets and are never
     logged. ``listens`` are the addresses that Envoy must have opened before the program starts.
-    Without a command the sidecar stays until a signal.
+    Without a command the sidecar stays until a signal. ``notes`` are for whoever started it.
 
     >>> SidecarPlan(sidecar_id="labels-1", mesh="ml", mesh_version="v", observer="ingress",
     ...             files={"bootstrap.json": "{}"}).command
@@ -47,6 +47,7 @@ class SidecarPlan:
     command: tuple[str, ...] = ()
     program_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: CloseLimits = CloseLimits()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

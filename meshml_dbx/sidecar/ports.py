@@ -2,8 +2,13 @@
 
 import errno
 import socket
+from collections.abc import Collection
+from contextlib import suppress
+from hashlib import sha256
 
 from meshml_dbx.errors import MeshMLError, PortTakenError
+
+_FIRST_STEADY_PORT, _STEADY_PORTS = 20_000, 10_000
 
 
 def free_port(bind: str = "127.0.0.1") -> int:
@@ -12,6 +17,22 @@ def free_port(bind: str = "127.0.0.1") -> int:
         probe.bind((bind, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def steady_port(name: str, *, taken: Collection[int] = ()) -> int:
+    """A port of this machine that is the same each time for a name, unless somebody has it.
+
+    It lies below those that systems give to outgoing connections.
+    """
+    begin = int.from_bytes(sha256(name.encode(errors="surrogatepass")).digest()[:4])
+    for step in range(_STEADY_PORTS):
+        port = _FIRST_STEADY_PORT + (begin + step) % _STEADY_PORTS
+        with suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            if port not in taken:
+                return port
+    return free_port()
 
 
 def require_free(bind: str, port: int) -> None:

@@ -12,7 +12,12 @@ _PATTERN = (
     r"|^filesystem\.(write_buffered|write_completed|write_failed|reopen_failed)$"
 )
 _OPEN = r"^http\..*\.downstream_cx_active$"
-_NOT_OURS = ("http.admin.", "http.async-client.", "listener.admin.")
+_NOT_OURS = (
+    "http.admin.",
+    "http.async-client.",
+    "http.unlogged.",  # hands its requests to another listener, which logs them
+    "listener.admin.",
+)
 _PER_WORKER = (".worker_", ".main_thread.")
 
 

@@ -191,11 +191,18 @@ CONNECTION_FIELDS: tuple[Field, ...] = (
     Field(column="downstream_subject", operator="%DOWNSTREAM_PEER_SUBJECT%"),
     Field(column="tls_version", operator="%DOWNSTREAM_TLS_VERSION%"),
     Field(column="failure", operator="%DOWNSTREAM_TRANSPORT_FAILURE_REASON%"),
+    Field(column="virtual_service"),
+    _metadata("target", "CLUSTER", "virtual_node"),
+    Field(column="upstream_host", operator="%UPSTREAM_HOST%"),
+    Field(column="upstream_failure", operator="%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+    Field(column="flags", operator="%RESPONSE_FLAGS%"),
     Field(column="bytes_in", operator="%BYTES_RECEIVED%", kind="number", unit="B"),
     Field(column="bytes_out", operator="%BYTES_SENT%", kind="number", unit="B"),
     Field(column="duration_ms", operator="%DURATION%", kind="number", unit="ms"),
 )
-"""Connection records (``_record`` = connection): the only place where refused handshakes show."""
+"""Connection records (``_record`` = connection): the only place where refused handshakes show.
+
+Those of a caller (observer ``egress``) are its plain TCP connections, each with where it led."""
 
 
 class BadLineError(ValueError):

@@ -147,7 +147,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One connection to a sidecar's listener, refused handshakes included (``failure``)."""
+    """One connection to a sidecar's listener, refused handshakes included (``failure``).
+
+    A caller's plain TCP connection also knows where it led.
+    """
 
     start_time: int
     observer: str
@@ -164,6 +167,11 @@ class Connection:
     downstream_subject: str | None = None
     tls_version: str | None = None
     failure: str | None = None
+    virtual_service: str | None = None
+    target: str | None = None
+    upstream_host: str | None = None
+    upstream_failure: str | None = None
+    flags: str | None = None
     bytes_in: int | None = None
     bytes_out: int | None = None
     duration_ms: int | None = None

@@ -36,7 +36,7 @@ def test_every_finding_has_its_line_and_advice(mesh: SmallMesh) -> None:
     found = [line for line in done.out.splitlines() if ": error: " in line]
     lines = [int(line.split(":")[1].split()[0]) for line in found]
     assert (done.status, len(found), lines) == (1, 3, sorted(lines))
-    assert [line for line in found if not line.endswith("[wrong-value]")] == []
+    assert [line for line in found if not line.endswith("[MESH007 wrong-value]")] == []
     advice = [line for line in done.out.splitlines() if line.startswith("    ")]
     assert len(advice) == len(found)
 
@@ -47,7 +47,7 @@ def test_a_warning_is_no_error(mesh: SmallMesh) -> None:
     done = mesh.meshml("check")
     assert done.status == 0
     assert "warning: " in done.out
-    assert "[zero-weight]" in done.out
+    assert "[MESH011 zero-weight]" in done.out
 
 
 def test_json_holds_the_same_findings(mesh: SmallMesh) -> None:
@@ -57,6 +57,7 @@ def test_json_holds_the_same_findings(mesh: SmallMesh) -> None:
     done = mesh.meshml("check", "--json")
     (found,) = json.loads(done.out)
     assert (done.status, found["code"], found["severity"]) == (1, "unknown-field", "error")
+    assert found["number"] == "MESH003"
     assert found["where"].startswith("mesh.yml:3 mesh.colour")
     assert "colour" in found["what"]
     assert found["advice"]
@@ -66,3 +67,34 @@ def test_a_check_writes_nothing(mesh: SmallMesh) -> None:
     """Looking at a file leaves no state behind."""
     mesh.meshml("check")
     assert [path.name for path in mesh.folder.iterdir()] == ["mesh.yml"]
+
+
+# --- --explain --------------------------------------------------------------------------------
+
+
+def test_a_finding_is_explained_by_its_number(mesh: SmallMesh) -> None:
+    """Title, severity, why, advice and a file that shows it."""
+    done = mesh.meshml("check", "--explain", "MESH012")
+    assert done.status == 0
+    assert done.out.startswith("MESH012 retry-budget (warning): ")
+    assert "What to do: make perRequest at least" in done.out
+    assert "    virtualRouters:\n" in done.out
+    assert done.out.rstrip().endswith("Mended: {unit: s, value: 2} -> {unit: s, value: 3}")
+
+
+def test_without_a_code_all_are_listed(mesh: SmallMesh) -> None:
+    """A table for eyes, a list for programs; neither needs a mesh file."""
+    mesh.file.unlink()
+    table = mesh.meshml("check", "--explain")
+    assert table.status == 0
+    found = json.loads(mesh.meshml("check", "--json", "--explain").out)
+    assert [one["number"] for one in found if one["number"] not in table.out] == []
+    assert found[0].keys() >= {"number", "slug", "title", "severity", "why", "advice", "example"}
+
+
+def test_an_unknown_code_is_an_error_of_ours(mesh: SmallMesh) -> None:
+    """With the way to those that there are."""
+    done = mesh.meshml("check", "--explain", "MESH999")
+    assert (done.status, done.out) == (3, "")
+    assert "there is no finding MESH999" in done.err
+    assert "meshml check --explain" in done.err

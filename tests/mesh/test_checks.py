@@ -1,7 +1,5 @@
 """Rules that look at two places at once: each broken rule is one finding on its line."""
 
-from pathlib import Path
-
 import pytest
 
 from meshml_dbx.errors import MeshInvalidError
@@ -48,10 +46,15 @@ def with_route(match: str, *, rank: str = "", headers: str = "") -> str:
     return changed("\nvirtualServices:", f"{route}\nvirtualServices:")
 
 
-@pytest.mark.parametrize("path", [EXAMPLE, EVERY_FIELD], ids=lambda path: path.stem)
-def test_an_example_breaks_no_rule(path: Path) -> None:
+def test_the_example_breaks_no_rule() -> None:
     """A right mesh has no finding at all, not even a warning."""
-    assert check_mesh(read_mesh(path)) == ()
+    assert check_mesh(read_mesh(EXAMPLE)) == ()
+
+
+def test_a_mesh_of_every_field_can_be_started() -> None:
+    """What is unwise together is no error."""
+    found = {str(one.severity) for one in check_mesh(read_mesh(EVERY_FIELD))}
+    assert found == {"warning", "info"}
 
 
 def assert_one(text: str, code: str, at: str, words: str, *, occurrence: int = 1) -> None:
@@ -227,7 +230,7 @@ def test_a_time_out_that_cuts_tries_off_is_found(timeout: str, words: str) -> No
     if words:
         assert_one(text, "retry-budget", "timeout:", words)
     else:
-        assert findings_of(text) == []
+        assert "retry-budget" not in {code for code, _, _ in findings_of(text)}
 
 
 @pytest.mark.parametrize(
@@ -279,9 +282,9 @@ def test_a_wider_header_match_hides_a_narrower_one(first: str, second: str, hidd
     ("method", "words"),
     [
         ("range: {start: 5, end: 5}", "range of a is empty"),
-        ('regex: "("', "regex of a is no regular expression"),
-        ('regex: "(?!x)"', "regex of a looks around or back"),
-        (r'regex: "(x)\\1"', "regex of a looks around or back"),
+        ('regex: "("', "regex of a has a ( that nothing closes"),
+        ('regex: "(?!x)"', "regex of a looks around or ahead"),
+        (r'regex: "(x)\\1"', "regex of a has an escape that RE2 does not know"),
     ],
 )
 def test_a_header_value_that_envoy_would_refuse_is_found(method: str, words: str) -> None:
@@ -313,9 +316,8 @@ def test_a_client_that_a_nodes_list_leaves_out_is_found() -> None:
 def test_the_identity_that_counts_is_the_certificates() -> None:
     """A client may show a certificate that does not carry its own name."""
     text = changed("secretName: churn-training", "secretName: labels-v1")
-    assert {(code, what.rsplit(": ", 1)[-1]) for code, _, what in findings_of(text)} == {
-        ("client-refused", "spiffe://ml/labels-v1 is left out")
-    }
+    refused = [what for code, _, what in findings_of(text) if code == "client-refused"]
+    assert {what.rsplit(": ", 1)[-1] for what in refused} == {"spiffe://ml/labels-v1 is left out"}
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_field_without_a_value_is_as_if_not_written() -> None:
 
 def test_anchors_and_merge_keys_mean_what_they_repeat() -> None:
     """``<<`` fills in what an entry does not write itself."""
-    labels, features = mesh_of(EVERY_FIELD.read_text(encoding="utf-8")).virtual_nodes
+    labels, features, *_ = mesh_of(EVERY_FIELD.read_text(encoding="utf-8")).virtual_nodes
     assert (
         features.spec.listeners == labels.spec.listeners,
         features.spec.service_discovery == labels.spec.service_discovery,
@@ -175,22 +175,23 @@ def test_the_folder_of_the_file_is_kept_for_relative_paths() -> None:
         ("role: training", "role: traning", "wrong-value", "did you mean training?"),
         ("mode: STRICT", "mode: strict", "wrong-value", "did you mean STRICT?"),
         ("unit: ms", "unit: min", "wrong-value", "one of s, ms"),
-        ("protocol: http}", "protocol: http2}", "wrong-value", "http2; it must be http"),
+        ("protocol: http}", "protocol: htp2}", "wrong-value", "did you mean http2?"),
         ("[connection-error]", "[]", "wrong-value", "tcpRetryEvents must be 1 entries long"),
-        ("{prefix: /v1/labels}", "{method: GET}", "exactly-one", "prefix, path; it has none"),
         (
             "{prefix: /v1/labels}",
             "{prefix: /v1, path: {exact: /}}",
             "exactly-one",
-            "it has prefix and path",
+            "takes one of prefix, path at most; it has prefix and path",
         ),
         (
             "certificate: {sds: {secretName: labels-v1}}",
             "certificate: {}",
             "exactly-one",
-            "exactly one of sds, file",
+            "exactly one of acm, sds, file",
         ),
         ("secretName: labels-v1", "secretName: ../labels", "wrong-value", "start with a letter"),
+        ("secretName: labels-v1", "secretName: spiffe://a/..", "wrong-value", "spiffe:// URI"),
+        ("databricks: {job", "databricks: {jobs", "unknown-field", "did you mean job?"),
         ("hostname: localhost", "hostname: [localhost]", "wrong-value", "a list; it must be text"),
         ("hostname: localhost", "hostname: !Ref Host", "wrong-value", "the tag !Ref"),
         ("[gateway-error]", "gateway-error", "wrong-value", "gateway-error; it must be a list"),
@@ -235,7 +236,7 @@ mesh: {title: ml}
 clients: 3
 virtualNodes:
   - virtualNodeName: labels
-    spec: {listeners: [{portMapping: {port: 0, protocol: tcp}}]}
+    spec: {listeners: [{portMapping: {port: 0, protocol: udp}}]}
   - 5
 extra: true
 """
@@ -286,7 +287,7 @@ def test_a_file_that_is_no_mapping_is_one_finding(text: str) -> None:
     """The top of the file must be fields."""
     code, where, what = only_finding(load(text))
     assert (code, where) == ("wrong-value", "mesh.yml:1")
-    assert "must be a mapping with mesh, tags, clients" in what
+    assert "must be a mapping with mesh, injectedDefaults, tags, clients" in what
 
 
 def test_a_mapping_that_merges_itself_ends() -> None:

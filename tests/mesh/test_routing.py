@@ -11,6 +11,8 @@ from meshml_dbx.mesh.routing import (
     ordered_routes,
 )
 from meshml_dbx.mesh.spec import (
+    GrpcRoute,
+    GrpcRouteMatch,
     HeaderMatch,
     HeaderMatchMethod,
     HttpRoute,
@@ -87,6 +89,32 @@ def test_what_ranks_the_same_stays_as_written() -> None:
     """Sorting is stable."""
     routes = [a_route(name, HttpRouteMatch(prefix=f"/{name}")) for name in ("b", "a", "c")]
     assert order(*routes) == ["b", "a", "c"]
+
+
+def test_an_expression_comes_after_full_paths_and_before_prefixes() -> None:
+    """Whatever its length: a prefix that was asked first would take what it is there for."""
+    prefix = a_route("prefix", HttpRouteMatch(prefix="/v1/labels/of/a/long/name"))
+    regexes = [
+        a_route(name, HttpRouteMatch(path=PathMatch(regex=regex)))
+        for name, regex in (("short", "/.*"), ("long", "/v1/[0-9]+"))
+    ]
+    full = a_route("full", HttpRouteMatch(path=PathMatch(exact="/")))
+    assert order(prefix, *regexes, full) == ["full", "short", "long", "prefix"]
+
+
+def test_a_grpc_method_comes_before_its_service_and_that_before_any_call() -> None:
+    """A method is a full path, a service a prefix."""
+    action = RouteAction(weighted_targets=(WeightedTarget(virtual_node="a", weight=1),))
+    matches = {
+        "any": GrpcRouteMatch(),
+        "service": GrpcRouteMatch(service_name="v1.Labels"),
+        "method": GrpcRouteMatch(service_name="v1.Labels", method_name="Get"),
+    }
+    routes = [
+        Route(route_name=name, spec=RouteSpec(grpc_route=GrpcRoute(match=match, action=action)))
+        for name, match in matches.items()
+    ]
+    assert order(*routes) == ["method", "service", "any"]
 
 
 # --- a request's way --------------------------------------------------------------------------

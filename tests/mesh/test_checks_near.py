@@ -1,0 +1,167 @@
+"""Where each rule ends: its own example with one thing changed still shows it, or does not."""
+
+import pytest
+from hypothesis import given, settings
+
+from meshml_dbx.mesh.checks import check_mesh
+from meshml_dbx.mesh.explanations import explanation_of
+from meshml_dbx.mesh.load import LoadedMesh, load_mesh
+from meshml_dbx.mesh.spec import Mesh
+from tests.mesh.any_mesh import any_mesh, connected
+
+CALLS = "[{virtualService: {virtualServiceName: labels.ml}}]"
+SERVED = "virtualNodes:\n  - virtualNodeName: labels\n"
+
+
+def is_said(slug: str, old: str, new: str) -> bool:
+    """Whether a code's example still has it after a change; the change leaves the form right."""
+    text = explanation_of(slug).example
+    assert old in text
+    loaded = load_mesh(text.replace(old, new), source="mesh.yml")
+    assert loaded.mesh is not None, [str(one) for one in loaded.findings]
+    return slug in {found.code for found in check_mesh(loaded)}
+
+
+@pytest.mark.parametrize(
+    ("slug", "old", "new"),
+    [
+        ("retry-budget", "httpRoute:", "http2Route:"),
+        ("zero-weight", "weight: 0}", "weight: 0}, {virtualNode: labels, weight: 0}"),
+        ("health-check-path", "protocol: tcp\n            path: /ping", "protocol: http"),
+        ("server-first", "port: 3306", "port: 9000"),
+        ("retry-unsafe-method", "method: POST", "method: PATCH"),
+        ("retry-unsafe-method", "[server-error]", "[stream-error, gateway-error]"),
+        ("listener-timeout", "{unit: s, value: 60}", "{unit: s, value: 0}"),
+        ("listener-timeout", "{unit: s, value: 60}", "{unit: ms, value: 15001}"),
+        ("outlier-one-host", ", responseType: LOADBALANCER", ""),
+        ("backend-cycle", "virtualServiceName: features.ml}}]", "virtualServiceName: labels.ml}}]"),
+        ("reserved-path", "/aws-appmesh/labels", "/aws-app-mesh"),
+        ("low-port", "port: 443", "port: 1024"),
+        ("wildcard-name", "*.example.com", "spiffe://ml/*"),
+        ("ambiguous-port", "port: 8081, protocol: http", "port: 8081, protocol: http2"),
+        ("external-policy", "dataSource: {kind: labelApi}", "databricks: {servingEndpoint: judge}"),
+        ("no-time-limit", "unit: s, value: 0", "unit: ms, value: 0"),
+    ],
+)
+def test_a_rule_holds_for_what_is_as_bad(slug: str, old: str, new: str) -> None:
+    """The example is one of many."""
+    assert is_said(slug, old, new)
+
+
+@pytest.mark.parametrize(
+    ("slug", "old", "new"),
+    [
+        ("zero-weight", "weight: 0}", "weight: 0}, {virtualNode: labels, weight: 1}"),
+        ("retry-unsafe-method", "[server-error]", "[stream-error]"),
+        ("retry-unsafe-method", "maxRetries: 2", "maxRetries: 0"),
+        ("retry-unsafe-method", ", method: POST", ""),
+        ("retry-nothing", "maxRetries: 2", "maxRetries: 0"),
+        ("listener-timeout", "{unit: s, value: 60}", "{unit: s, value: 15}"),
+        ("listener-timeout", "perRequest", "idle"),
+        (
+            "listener-timeout",
+            "protocol: http}\n      serviceDiscovery",
+            "protocol: http}\n          timeout: {http: {perRequest: {unit: s, value: 60}}}\n"
+            "      serviceDiscovery",
+        ),
+        (
+            "listener-timeout",
+            "labels\n    spec:\n      listeners",
+            "labels\n    dataSource: {kind: other}\n    spec:\n      listeners",
+        ),
+        ("health-check-port", "\n            port: 9000", ""),
+        ("shared-pool", "role: training", "role: processing"),
+        ("shared-pool", "connectionPool: {http: {maxConnections: 20}}", ""),
+        ("unused-permission", '"spiffe://ml/fraud"', '"fraud.example.com"'),
+        ("low-port", "port: 443", "port: 1025"),
+        (
+            "outlier-one-host",
+            "dns: {hostname: labels.example.com, responseType: LOADBALANCER}",
+            "awsCloudMap: {namespaceName: ml, serviceName: labels}",
+        ),
+        ("server-first", "protocol: tcp", "protocol: http"),
+        ("plaintext", SERVED, f"{SERVED}    dataSource: {{kind: labelApi}}\n"),
+        (
+            "egress-filter-void",
+            "backends: [{virtualService: {virtualServiceName: labels.ml}}]",
+            "backends: []",
+        ),
+        (
+            "same-address",
+            "hostname: ML.example.com",
+            "hostname: ML.example.com., ipPreference: IPv4_ONLY",
+        ),
+        (
+            "same-instances",
+            "serviceName: labels, attributes: [{key: version, value: v1}]",
+            "serviceName: labels, attributes: [{key: v, value: v1}]",
+        ),
+        ("partial-regex", "^/v[12]", "^/v[12]$"),
+        ("rewrite-prefix", "value: /v1", "defaultPrefix: DISABLED"),
+        ("log-newline", "%RESPONSE_CODE%", "%RESPONSE_CODE%\\n"),
+        (
+            "tcp-same-port",
+            "port: 5432, protocol: tcp}\n      serviceDiscovery: {dns: {hostname: events",
+            "port: 5433, protocol: tcp}\n      serviceDiscovery: {dns: {hostname: events",
+        ),
+        (
+            "unused-node",
+            "labels-old.example.com}}",
+            f"labels-old.example.com}}}}\n      backends: {CALLS}",
+        ),
+    ],
+)
+def test_a_rule_is_silent_where_all_is_well(slug: str, old: str, new: str) -> None:
+    """A false alarm costs more than a missed one: people stop reading."""
+    assert not is_said(slug, old, new)
+
+
+# --- what is not known yet --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slug", "old", "new"),
+    [
+        ("dangling-reference", "virtualNode: lables", 'virtualNode: "${NODE}"'),
+        ("client-refused", "spiffe://ml/fraud", "spiffe://ml/${WHO}"),
+        ("client-refused", "{sds: {secretName: churn}}", '{sds: {secretName: "${WHO}"}}'),
+        ("server-refused", "spiffe://ml/lable", "${NAMES}"),
+        ("unknown-identity", "spiffe://ml/frod", "spiffe://ml/${WHO}"),
+        ("rewrite-prefix", "value: /v1", 'value: "/${NEW}"'),
+    ],
+)
+def test_a_parameter_without_a_value_is_not_judged(slug: str, old: str, new: str) -> None:
+    """It may become the very thing; that it has no value is a finding of its own."""
+    assert not is_said(slug, old, new)
+
+
+def test_nothing_seems_unused_while_a_name_leads_nowhere() -> None:
+    """The one that is missing is most likely the one that is not used."""
+    text = explanation_of("dangling-reference").example
+    found = {one.code for one in check_mesh(load_mesh(text, source="mesh.yml"))}
+    assert found == {"dangling-reference", "plaintext"}
+
+
+def test_spiffe_names_of_certificates_are_identities_themselves() -> None:
+    """As SPIRE serves them: the name is what peers accept, and a trust of it is the mesh's own."""
+    text = (
+        explanation_of("client-refused")
+        .example.replace("secretName: churn", 'secretName: "spiffe://corp/churn"')
+        .replace("secretName: ml", 'secretName: "spiffe://corp"')
+        .replace("spiffe://ml/fraud", "spiffe://corp/churn")
+    )
+    assert check_mesh(load_mesh(text, source="mesh.yml")) == ()
+
+
+# --- any mesh ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(any_mesh())
+def test_every_mesh_can_be_checked(mesh: Mesh) -> None:
+    """However odd: a list of findings, the same one each time, and never an exception."""
+    for one in (mesh, connected(mesh)):
+        loaded = LoadedMesh(
+            mesh=one, findings=(), source="mesh.yml", text="", directory=None, lines={}
+        )
+        assert check_mesh(loaded) == check_mesh(loaded)

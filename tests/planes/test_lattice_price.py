@@ -1,0 +1,41 @@
+"""What a month of VPC Lattice would cost, by list prices with their date."""
+
+import pytest
+
+from meshml_dbx.planes.lattice_price import estimate
+
+
+def test_the_example_of_awss_own_page_comes_out_the_same() -> None:
+    """100 services with 100 GB and 200,000 requests an hour each: 1,825 and 250 dollars."""
+    made = estimate(services=100, gigabytes=10_000, requests=100 * 200_000 * 730)
+    assert [(cost.what, cost.dollars) for cost in made.costs] == [
+        ("services", 1825.0),
+        ("data", 250.0),
+        ("requests", 0.0),
+    ]
+    assert made.total == 2075.0
+
+
+def test_requests_beyond_the_free_ones_are_billed_by_the_million() -> None:
+    """One service with ten times the free requests pays for nine tenths of them."""
+    made = estimate(services=1, requests=3_000_000 * 730, gigabytes=0)
+    assert made.costs[-1].dollars == pytest.approx(2_700_000 * 730 / 1e6 * 0.10)
+
+
+def test_each_cost_shows_its_formula_and_the_prices_their_date() -> None:
+    """Who reads the sum can reckon it again, and knows how old the prices are."""
+    made = estimate(services=2, requests=10, gigabytes=1, hours=100)
+    assert made.costs[0].formula == "2 services x 100 h x $0.025"
+    assert "us-east-1, seen 2025" in made.notes[0]
+    assert "unverified" in made.notes[0]
+
+
+def test_another_region_is_said_to_have_other_prices() -> None:
+    """Only one region's prices are known."""
+    assert any("eu-west-1" in note for note in estimate(services=1, region="eu-west-1").notes)
+    assert not any("eu-west-1" in note for note in estimate(services=1).notes)
+
+
+def test_tcp_resources_are_said_to_be_missing_from_the_sum() -> None:
+    """They are billed in another way."""
+    assert any("TCP" in note for note in estimate(services=1, resources=2).notes)
