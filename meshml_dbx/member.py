@@ -16,7 +16,7 @@ from meshml_dbx.mesh.checks import require_mesh
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.names import backends_of, mesh_version
 from meshml_dbx.mesh.places import Declared
-from meshml_dbx.mesh.spec import GatewayRoute, Route
+from meshml_dbx.mesh.spec import GatewayRoute, Mesh, Route
 from meshml_dbx.planes import Wiring, render, require_sidecar
 from meshml_dbx.settings import Settings, prepare_state, unusable_state
 from meshml_dbx.sidecar import EnvoyBinary, SidecarPlan, find_envoy, require_free, supervise
@@ -26,6 +26,7 @@ from meshml_dbx.wiring import (
     LOOPBACK,
     PROXY_VARIABLES,
     TCP_PREFIX,
+    WIRING_FILE,
     Serving,
     direct_hosts,
     listens_of,
@@ -33,6 +34,7 @@ from meshml_dbx.wiring import (
     program_environment,
     program_ports,
     wire,
+    wiring_to_text,
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "direct_hosts",
     "explained",
     "lacks_package",
+    "member_files",
     "plan_client",
     "plan_gateway",
     "plan_node",
@@ -128,12 +131,17 @@ def plan_member(
         client=member if is_client else None,
         virtual_node=None if is_client else member,
         environment=wiring.environment,
-        files=render(mesh, member, wiring),
+        files=member_files(mesh, member, wiring),
         listens=listens_of(loaded, member, wiring),
         command=command,
         program_environment=program_environment(settings, wiring, member, os.environ),
         notes=notes_on(settings, wiring),
     )
+
+
+def member_files(mesh: Mesh, member: str, wiring: Wiring) -> dict[str, str]:
+    """Everything that lies in a sidecar's folder: Envoy's files, and the wiring they came from."""
+    return {**render(mesh, member, wiring), WIRING_FILE: wiring_to_text(wiring)}
 
 
 def notes_on(settings: Settings, wiring: Wiring) -> tuple[str, ...]:

@@ -1,227 +1,51 @@
-"""Session: the product's journeys, one short method each; read this file as its table of contents.
+"""Session: the product's journeys, one short method each: the product's table of contents.
+
+Those that need a mesh file alone (J1: declare and build) stand in ``mesh_journeys``.
 
 Goes in: settings. Comes out: findings, exit statuses, an ingest report, a ``Diagnosis``. A session
 composes rooms, which never meet: what one returns is a word that the next understands.
 """
 
-import json
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
 from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError, TrackingError
-from meshml_dbx.findings import Finding
-from meshml_dbx.mesh.checks import check_mesh, require_mesh
-from meshml_dbx.mesh.load import LoadedMesh, read_mesh
+from meshml_dbx.lake_desk import LakeDesk
+from meshml_dbx.mesh.checks import require_mesh
+from meshml_dbx.mesh.load import read_mesh
+from meshml_dbx.mesh_journeys import MeshJourneys, Say, silent
 from meshml_dbx.settings import DEFAULT_MESH, Settings, prepare_state, read_settings
 from meshml_dbx.traffic.context import PROCESS_VARIABLE
 from meshml_dbx.traffic.evidence import Evidence
-from meshml_dbx.traffic.ownership import OPEN_END, Run
+from meshml_dbx.traffic.ownership import Run
 
 if TYPE_CHECKING:
-    from meshml_dbx.connect import SparkSession
     from meshml_dbx.diagnosis import Diagnosis
     from meshml_dbx.diagnosis.drift import Drift
-    from meshml_dbx.dialects import Imported
     from meshml_dbx.in_process import KnownHosts
-    from meshml_dbx.lake import IngestReport, TableNames
-    from meshml_dbx.mesh.explained import RequestExplanation
-    from meshml_dbx.mesh.explanations import Explanation
-    from meshml_dbx.mesh.spec import InjectedDefaults
-    from meshml_dbx.planes.fit_report import FitReport
-    from meshml_dbx.planes.lattice_report import PlanReport
-    from meshml_dbx.rendering import Form, Kind, RenderedFolder, RenderOptions
-    from meshml_dbx.traffic.usage import Usage
+    from meshml_dbx.lake import IngestReport
+    from meshml_dbx.reloading import Reloaded
     from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
-Say = Callable[[str], None]
-"""Takes one line of progress; the command line shows it on standard error."""
 
 
-def silent(line: str) -> None:
-    """The progress of whoever wants none."""
-    del line
-
-
-class Session:
-    """The journeys of one project, with its settings.
+class Session(MeshJourneys):
+    """The journeys of one project, with its settings; those of a mesh file alone are inherited.
 
     >>> Session(read_settings({}, mesh="no.yml")).settings.mesh.name
     'no.yml'
     """
 
     def __init__(self, settings: Settings | None = None, *, say: Say = silent) -> None:
-        self.settings = settings or read_settings()
-        self.say = say
-        self._opened: tuple[SparkSession, TableNames] | None = None
-
-    # --- J1: declare and build ----------------------------------------------------------------
-
-    def check(self) -> tuple[Finding, ...]:
-        """Every problem of the mesh file, in the order of its lines.
-
-        Raises:
-            MeshMLError: the file cannot be read at all.
-        """
-        return check_mesh(read_mesh(self.settings.mesh))
-
-    def mesh_summary(self) -> str:
-        """One line on what the mesh file holds, for whoever just checked it."""
-        from meshml_dbx.mesh.names import mesh_version
-
-        loaded = read_mesh(self.settings.mesh)
-        if loaded.mesh is None:
-            return f"{loaded.source}: not usable yet"
-        mesh = loaded.mesh
-        return (
-            f"{loaded.source}: mesh {mesh.mesh.mesh_name}, version {mesh_version(mesh)}: "
-            f"{len(mesh.clients)} clients, {len(mesh.virtual_services)} virtual services, "
-            f"{len(mesh.virtual_nodes)} virtual nodes"
-        )
-
-    def explain_findings(self, code: str | None = None) -> "tuple[Explanation, ...]":
-        """What a finding's code, by number or slug, means; without one, all of them.
-
-        Raises:
-            UnknownNameError: there is no such code.
-        """
-        from meshml_dbx.mesh.explanations import explained_codes, explanation_of
-
-        return (explanation_of(code),) if code else explained_codes()
-
-    def import_mesh(
-        self,
-        paths: Sequence[str],
-        *,
-        parameters: Mapping[str, str] | None = None,
-        account: str | None = None,
-        dialect: str | None = None,
-        names: Path | None = None,
-        mesh_name: str | None = None,
-        injected_defaults: "InjectedDefaults | None" = None,
-    ) -> "Imported":
-        """The mesh that App Mesh definitions declare, in whatever dialect, and what it lacks.
-
-        Raises:
-            MeshMLError: a path, or the file of ``names``, cannot be read.
-        """
-        from meshml_dbx.dialects import Wanted, import_files, read_names, read_sources
-
-        wanted = Wanted(
-            parameters=parameters or {},
-            account=account,
-            dialect=dialect,
-            names=read_names(names) if names else None,
-            mesh_name=mesh_name,
-            injected_defaults=injected_defaults,
-        )
-        return import_files(read_sources(paths), wanted)
-
-    def explain(
-        self,
-        call: Sequence[str],
-        *,
-        client: str | None = None,
-        node: str | None = None,
-        gateway: str | None = None,
-        service: str | None = None,
-        headers: Sequence[str] = (),
-        grpc: str | None = None,
-        tcp: str | None = None,
-    ) -> "RequestExplanation":
-        """Which way a call would go and why: ``call`` is an address, or a method and an address.
-
-        Raises:
-            MeshInvalidError: the mesh file cannot be read as a mesh.
-            MeshMLError: there is nobody of that name, or the call is none.
-        """
-        from meshml_dbx.mesh.asked import Question, explain
-
-        question = Question(
-            call=tuple(call),
-            client=client,
-            node=node,
-            gateway=gateway,
-            service=service,
-            headers=tuple(headers),
-            grpc=grpc,
-            tcp=tcp,
-        )
-        return explain(read_mesh(self.settings.mesh), question)
-
-    def schema(self) -> dict[str, object]:
-        """The JSON Schema of mesh.yml, for editors."""
-        from meshml_dbx.mesh.schema import mesh_schema
-
-        return mesh_schema()
-
-    def fit(self, planes: Sequence[str] = ()) -> "FitReport":
-        """What each way out keeps, approximates and drops of the mesh; without names, every way.
-
-        Raises:
-            MeshInvalidError: the mesh file has errors.
-        """
-        from meshml_dbx.planes.fit_report import fit_report
-
-        loaded = read_mesh(self.settings.mesh)
-        return fit_report(loaded, require_mesh(loaded, unknowns=True), planes)
-
-    def plan(
-        self,
-        plane: str = "lattice",
-        *,
-        values: Mapping[str, str] | None = None,
-        traffic: tuple[float, float] | None = None,
-        hours: float = 730.0,
-        region: str | None = None,
-    ) -> "PlanReport":
-        """What would be created on a plane; ``traffic``: a month's requests and gigabytes.
-
-        Raises:
-            MeshInvalidError: the mesh file has errors.
-            UnknownNameError: there is no plan for that plane.
-        """
-        from meshml_dbx.planes.lattice_report import plan_report, require_plane
-
-        require_plane(plane)
-        loaded = read_mesh(self.settings.mesh)
-        mesh = require_mesh(loaded, unknowns=True)
-        requests, gigabytes = traffic or (None, None)
-        return plan_report(
-            loaded,
-            mesh,
-            values=values,
-            requests=requests,
-            gigabytes=gigabytes,
-            hours=hours,
-            region=region,
-        )
-
-    def render(
-        self,
-        member: str,
-        *,
-        kind: "Kind",
-        form: "Form",
-        folder: Path,
-        **options: "Unpack[RenderOptions]",
-    ) -> "RenderedFolder":
-        """A folder from which a stock Envoy serves a member that nobody starts with a sidecar.
-
-        Raises:
-            MeshInvalidError: the mesh file has errors.
-            MeshMLError: the folder cannot be written, or a certificate cannot be supplied.
-        """
-        from meshml_dbx.rendering import Wanted, render_member
-
-        wanted = Wanted(member=member, kind=kind, form=form, folder=folder, **options)
-        return render_member(self.settings, self._usable_mesh(), wanted, say=self.say)
+        super().__init__(settings, say=say)
+        self._desk = LakeDesk(self.settings, self.say)
 
     # --- J2: call → event ---------------------------------------------------------------------
 
@@ -323,6 +147,17 @@ class Session:
             self.settings, loaded, plan, envoy, say=self.say, environ=os.environ
         )
 
+    def reload(self, names: Sequence[str] = ()) -> "tuple[Reloaded, ...]":
+        """What became of each living sidecar that was asked to serve the mesh file as it is now.
+
+        Raises:
+            MeshInvalidError: the mesh file has errors: then no sidecar is asked.
+            UnknownNameError: no living sidecar has one of the names.
+        """
+        from meshml_dbx.reloading import reload_sidecars
+
+        return reload_sidecars(self.settings, self._usable_mesh(), names, say=self.say)
+
     def identity(self, name: str) -> "IdentityFiles":
         """Certificate, key and authority of a client of the mesh that speaks TLS itself.
 
@@ -336,11 +171,6 @@ class Session:
         now = datetime.now(UTC)
         store, mesh_name = self.settings.folder.trust, mesh.mesh.mesh_name
         return supply_identity(store, mesh_name=mesh_name, name=name, now=now)
-
-    def _usable_mesh(self) -> LoadedMesh:
-        loaded = read_mesh(self.settings.mesh)
-        require_mesh(loaded)
-        return loaded
 
     # --- J3: event → Delta --------------------------------------------------------------------
 
@@ -358,7 +188,7 @@ class Session:
 
         folder, logs = self.settings.folder, self.settings.logs
         list_sidecars(logs)
-        spark, names = self._lake()
+        spark, names = self._desk.open()
         prepare_state(self.settings.state)
         # Only now: the module needs pyspark, whose absence the line above explains.
         from meshml_dbx.lake.ingest import ingest
@@ -383,7 +213,7 @@ class Session:
         if silent:
             self.say(f"warning: {', '.join(silent)} did not finish its files: ingest again")
         else:
-            self._remember_ingested(runs, ended_before=asked_at)
+            self._desk.remember_ingested(runs, ended_before=asked_at)
         return report
 
     def start_spark(self) -> None:
@@ -393,7 +223,7 @@ class Session:
             MissingToolError: Java, Spark or Delta is not there.
             LakeError: Spark did not start, or the lake cannot be opened.
         """
-        self._lake()
+        self._desk.open()
 
     def _runs_if_readable(self) -> tuple[tuple[Run, ...], TrackingError | None]:
         """The runs, or none and why: calls come in all the same."""
@@ -439,7 +269,7 @@ class Session:
         loaded = read_mesh(self.settings.mesh)
         mesh = require_mesh(loaded, unknowns=True)
         since = 0 if days is None else int((time.time() - days * 86400) * 1_000_000)
-        usages, versions = self._usages(since, live=live)
+        usages, versions = self._desk.usages(since, live=live)
         return find_drift(loaded, mesh, usages, known_versions=versions)
 
     def evidence(
@@ -463,9 +293,13 @@ class Session:
         compared = self._find_run(baseline) if baseline else None
         named = compared.run_id if compared else None
         read_at = time.time_ns() // 1000
-        if not live and self._is_ingested(chosen) and (not compared or self._is_ingested(compared)):
+        if (
+            not live
+            and self._desk.has_ingested(chosen)
+            and (not compared or self._desk.has_ingested(compared))
+        ):
             self.say("reading the lake")
-            found = self._lake_evidence(chosen, named, read_at)
+            found = self._desk.evidence(chosen, named, read_at)
             if found is not None:
                 return found
         self.say("reading the log folder")
@@ -608,64 +442,6 @@ class Session:
             if mine is not None and str(mine) != str(others):
                 words += [f"--{name}", connect.mask(str(mine))]
         return words
-
-    def _lake_evidence(self, run: Run, baseline: str | None, read_at: int) -> Evidence | None:
-        from meshml_dbx import lake
-
-        spark, names = self._lake()
-        return lake.read_evidence(spark, names, run.run_id, read_at=read_at, baseline=baseline)
-
-    def _usages(self, since: int, *, live: bool) -> "tuple[Sequence[Usage], frozenset[str]]":
-        """How often each way was used, and the versions of the mesh that a document is known of."""
-        if live:
-            from meshml_dbx.recording import usage as recorded
-
-            self.say("reading the log folder")
-            return recorded.read_usages(self.settings.logs, since=since)
-        spark, names = self._lake()
-        from meshml_dbx.lake import usage as stored
-
-        self.say("reading the lake")
-        versions = stored.known_versions(spark, names)
-        return stored.read_usages(spark, names, since=since), versions
-
-    def _lake(self) -> "tuple[SparkSession, TableNames]":
-        """Spark and the lake's tables, opened once for as long as the same Spark is up."""
-        from meshml_dbx import lake
-
-        if self._opened is None:
-            self.say("starting Spark")
-        spark = connect.spark_session(self.settings)
-        if self._opened is None or self._opened[0] is not spark:
-            names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
-            self._opened = spark, names
-        return self._opened
-
-    def _is_ingested(self, run: Run) -> bool:
-        """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""
-        return run.run_id in self._known_ingested().get(self.settings.lake, ())
-
-    def _known_ingested(self) -> dict[str, list[str]]:
-        try:
-            known = json.loads(self._ingested.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # cut short by a kill: the log folder still knows
-            return {}
-        return dict(known) if isinstance(known, dict) else {}
-
-    def _remember_ingested(self, runs: tuple[Run, ...], *, ended_before: int) -> None:
-        """Note the runs of which no call can be in a file that was not closed yet."""
-        known = self._known_ingested()
-        known[self.settings.lake] = [
-            r.run_id for r in runs if (r.end_time or OPEN_END) < ended_before
-        ]
-        self._ingested.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._ingested.with_suffix(".part")
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        partial.replace(self._ingested)
-
-    @property
-    def _ingested(self) -> Path:
-        return self.settings.folder.checkpoints / "ingested.json"
 
 
 def why(

@@ -4,12 +4,13 @@ Part of the hall, below ``member``. Goes in: settings, the mesh and a member's n
 wiring that the plane renders, the addresses that its Envoy opens, and what its program is told.
 """
 
+import json
 import re
 import secrets
 import ssl
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -56,6 +57,7 @@ TCP_PREFIX = "MESHML_TCP_"
 """Before a plain TCP service's name: ``host:port`` that leads to it."""
 
 GRPC_SOCKET = "grpc.sock"
+WIRING_FILE = "wiring.json"
 _LONGEST_SOCKET_PATH = 107
 _STREAMS = {"/dev/stdout": "stdout.log", "/dev/stderr": "stderr.log"}
 
@@ -109,6 +111,22 @@ def wire(
         declared_log=declared_log_path(mesh, member, logs),
         system_authorities=system_authorities(),
     )
+
+
+def wiring_to_text(wiring: Wiring) -> str:
+    """The wiring as it lies beside Envoy's files, its token among it: for the owner alone."""
+    return json.dumps(asdict(wiring), indent=1)
+
+
+def read_wiring(path: Path) -> Wiring | None:
+    """The wiring of a living sidecar; None where there is none, as beside a recorder."""
+    try:
+        told = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    identities = {name: IdentityPaths(**paths) for name, paths in told["identities"].items()}
+    app_ports = {int(port): own for port, own in told["app_ports"].items()}
+    return Wiring(**{**told, "identities": identities, "app_ports": app_ports})
 
 
 # --- ports ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 import meshml_dbx
 from meshml_dbx.errors import LogFolderError, UnknownRunError
+from meshml_dbx.lake_desk import LakeDesk
 from meshml_dbx.session import Session
 from meshml_dbx.settings import read_settings, store_settings
 from tests.desk import CALLS, CLIENT, Desk, make_desk, process_of, store_run
@@ -111,7 +112,7 @@ def test_only_runs_that_ended_before_the_files_were_closed_are_remembered(
     (tmp_path / "checkpoints").mkdir()
     memory = tmp_path / "checkpoints" / "ingested.json"
     memory.write_text('{"main.other": ["x"]}')
-    session._remember_ingested(session.runs(), ended_before=T0)
+    LakeDesk(session.settings, print).remember_ingested(session.runs(), ended_before=T0)
     ended = [desk.runs[key] for key in ("never", "healthy")]
     known = json.loads(memory.read_text())
     assert known == {"main.other": ["x"], session.settings.lake: ended}

@@ -17,6 +17,7 @@ from meshml_dbx.cli.fit_command import fit
 from meshml_dbx.cli.import_command import import_mesh
 from meshml_dbx.cli.plan_command import plan
 from meshml_dbx.cli.programs import record, run, sidecar
+from meshml_dbx.cli.reload_command import reload_command
 from meshml_dbx.cli.render_command import render
 from meshml_dbx.cli.schema_command import schema
 from meshml_dbx.errors import MeshInvalidError, MeshMLError
@@ -58,6 +59,7 @@ for command in (
     ingest,
     plan,
     record,
+    reload_command,
     render,
     run,
     schema,

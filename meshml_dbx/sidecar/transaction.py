@@ -103,6 +103,7 @@ def change_files(
             kept = "" if undone else "; it did not take back what it had before either"
             return Change(applied=False, files=differing, reason=f"{reason}{kept}", undone=not kept)
     _remove(folder, set(before) - set(after))
+    folder.write({name: text for name, text in after.items() if not _is_envoys(name)})
     return Change(applied=True, files=differing)
 
 
@@ -158,6 +159,10 @@ def _empty(after: Files) -> str:
         if not any(json.loads(text)["resources"] for text in files.values()):
             return f"there would be no {name} left"
     return ""
+
+
+def _is_envoys(name: str) -> bool:
+    return name == BOOTSTRAP or name.startswith("xds/")
 
 
 def _remove(folder: RunFolder, names: set[str]) -> None:

@@ -1,0 +1,95 @@
+"""The lake as the journeys meet it: opened once, asked for what it has, told what was ingested.
+
+Part of the hall, for ``Session``. Goes in: settings. Comes out: Spark with the tables' names,
+evidence, usages, and whether a run was brought in, which is told without starting Spark.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshml_dbx import connect
+from meshml_dbx.settings import Settings
+from meshml_dbx.traffic.evidence import Evidence
+from meshml_dbx.traffic.ownership import OPEN_END, Run
+
+if TYPE_CHECKING:
+    from meshml_dbx.connect import SparkSession
+    from meshml_dbx.lake import TableNames
+    from meshml_dbx.traffic.usage import Usage
+
+
+class LakeDesk:
+    """One project's lake.
+
+    >>> from meshml_dbx.settings import read_settings
+    >>> LakeDesk(read_settings({}, state="/no/such/state"), print).has_ingested(
+    ...     Run(run_id="a", name="b", experiment_id="0", status="FINISHED", start_time=0)
+    ... )
+    False
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.say = say
+        self._opened: tuple[SparkSession, TableNames] | None = None
+
+    def usages(self, since: int, *, live: bool) -> "tuple[Sequence[Usage], frozenset[str]]":
+        """How often each way was used, and the versions of the mesh that a document is known of."""
+        if live:
+            from meshml_dbx.recording import usage as recorded
+
+            self.say("reading the log folder")
+            return recorded.read_usages(self.settings.logs, since=since)
+        spark, names = self.open()
+        from meshml_dbx.lake import usage as stored
+
+        self.say("reading the lake")
+        versions = stored.known_versions(spark, names)
+        return stored.read_usages(spark, names, since=since), versions
+
+    def open(self) -> "tuple[SparkSession, TableNames]":
+        """Spark and the lake's tables, opened once for as long as the same Spark is up."""
+        from meshml_dbx import lake
+
+        if self._opened is None:
+            self.say("starting Spark")
+        spark = connect.spark_session(self.settings)
+        if self._opened is None or self._opened[0] is not spark:
+            names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+            self._opened = spark, names
+        return self._opened
+
+    def has_ingested(self, run: Run) -> bool:
+        """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""
+        return run.run_id in self._known().get(self.settings.lake, ())
+
+    def _known(self) -> dict[str, list[str]]:
+        try:
+            known = json.loads(self._ingested.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # cut short by a kill: the log folder still knows
+            return {}
+        return dict(known) if isinstance(known, dict) else {}
+
+    def remember_ingested(self, runs: tuple[Run, ...], *, ended_before: int) -> None:
+        """Note the runs of which no call can be in a file that was not closed yet."""
+        known = self._known()
+        known[self.settings.lake] = [
+            r.run_id for r in runs if (r.end_time or OPEN_END) < ended_before
+        ]
+        self._ingested.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._ingested.with_suffix(".part")
+        partial.write_text(json.dumps(known), encoding="utf-8")
+        partial.replace(self._ingested)
+
+    @property
+    def _ingested(self) -> Path:
+        return self.settings.folder.checkpoints / "ingested.json"
+
+    def evidence(self, run: Run, baseline: str | None, read_at: int) -> Evidence | None:
+        """All that the lake tells of a run; None for one that it does not know."""
+        from meshml_dbx import lake
+
+        spark, names = self.open()
+        return lake.read_evidence(spark, names, run.run_id, read_at=read_at, baseline=baseline)
