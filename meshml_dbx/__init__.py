@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meshml_dbx.in_process import record, recorded, stop
     from meshml_dbx.recording.stages import headers, stage
     from meshml_dbx.session import Session, why
-    from meshml_dbx.settings import Settings
+    from meshml_dbx.settings import Settings, read_settings
     from meshml_dbx.traffic.context import CallContext
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Severity",
     "__version__",
     "headers",
+    "read_settings",
     "record",
     "recorded",
     "stage",
@@ -48,6 +49,7 @@ _HOMES = {
     "Settings": "meshml_dbx.settings",
     "Severity": "meshml_dbx.findings",
     "headers": "meshml_dbx.recording.stages",
+    "read_settings": "meshml_dbx.settings",
     "record": "meshml_dbx.in_process",
     "recorded": "meshml_dbx.in_process",
     "stage": "meshml_dbx.recording.stages",

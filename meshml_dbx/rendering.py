@@ -166,13 +166,13 @@ def render_member(
     how = _require_fitting(wanted)
     known = read_known(wanted.folder, member=wanted.member, form=wanted.form, force=wanted.force)
     prepare_state(settings.state)
-    sources = identities_of(settings, loaded, wanted.member)
+    sources = identities_of(settings, loaded, wanted.member, elsewhere=how != "copy")
     placement = _placement(settings, mesh, wanted, known)
     rendering = _rendering(settings, mesh, wanted, placement, sources)
     files = render_elsewhere(rendering)
     copies = rendering.certificates if how == "copy" else {}
     written = write_folder(wanted.folder, known, files, copies, folders=_log_folders(placement))
-    for note in loopback_notes(rendering):
+    for note in (*loopback_notes(rendering), *_expected_there(sources)):
         say(f"warning: {note}")
     for name in written:
         say(f"wrote {wanted.folder / name}")
@@ -193,9 +193,10 @@ def _rendering(
     sources: Mapping[str, IdentityPaths],
 ) -> Rendering:
     """The member, wired to its certificates where it will find them."""
-    placed = placed_identities(sources, placement.places.certificates)
+    here = {name: it for name, it in sources.items() if not _is_elsewhere(it)}
+    placed = {**sources, **placed_identities(here, placement.places.certificates)}
     wiring = wiring_of(mesh, placement, sources if wanted.certificates == "mount" else placed)
-    certificates = certificate_files(sources)
+    certificates = certificate_files(here)
     return Rendering(
         mesh=mesh,
         placement=placement,
@@ -310,9 +311,24 @@ def _valid_until(sources: Mapping[str, IdentityPaths]) -> str | None:
     ends = [
         check_files(Path(it.certificate_chain), None, None, now=now).not_after
         for it in sources.values()
-        if it.certificate_chain
+        if it.certificate_chain and not _is_elsewhere(it)
     ]
     return f"{min(ends).astimezone(UTC):%Y-%m-%d %H:%M} UTC" if ends else None
+
+
+def _paths(identity: IdentityPaths) -> tuple[str, ...]:
+    found = (identity.certificate_chain, identity.private_key, identity.authority)
+    return tuple(path for path in found if path)
+
+
+def _is_elsewhere(identity: IdentityPaths) -> bool:
+    """Whether these are the user's own files on the machine where Envoy will run."""
+    return not any(Path(path).exists() for path in _paths(identity))
+
+
+def _expected_there(sources: Mapping[str, IdentityPaths]) -> list[str]:
+    paths = [path for it in sources.values() if _is_elsewhere(it) for path in _paths(it)]
+    return [f"Envoy will read {path}, which is not here: mount it there" for path in sorted(paths)]
 
 
 def _content(copies: Mapping[str, str]) -> dict[str, str]:

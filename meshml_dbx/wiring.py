@@ -159,8 +159,13 @@ def listens_of(loaded: LoadedMesh, member: str, wiring: Wiring) -> tuple[tuple[s
 # --- identities -------------------------------------------------------------------------------
 
 
-def identities_of(settings: Settings, loaded: LoadedMesh, member: str) -> dict[str, IdentityPaths]:
+def identities_of(
+    settings: Settings, loaded: LoadedMesh, member: str, *, elsewhere: bool = False
+) -> dict[str, IdentityPaths]:
     """The files of every certificate and authority of a member, supplied or checked.
+
+    ``elsewhere``: Envoy will run on another machine, so that whole paths of which there is no file
+    here are taken as they stand.
 
     Raises:
         TrustError: one of them cannot be supplied, is missing, expired or does not match.
@@ -172,7 +177,8 @@ def identities_of(settings: Settings, loaded: LoadedMesh, member: str) -> dict[s
     for secret in secrets_of(mesh, member):
         paths = found.setdefault(secret_name(secret), {})
         if secret.file:
-            paths |= own_files(secret, loaded.directory or Path(), now)
+            there = elsewhere and paths_there(secret)
+            paths |= there or own_files(secret, loaded.directory or Path(), now)
         elif secret.sds and isinstance(secret, Certificate):
             files = supply_identity(
                 store, mesh_name=mesh_name, name=secret.sds.secret_name, now=now
@@ -196,6 +202,22 @@ def own_files(secret: Certificate | Trust, directory: Path, now: datetime) -> di
         check_files(authority, None, None, now=now)
         return {"authority": str(authority)}
     return {}
+
+
+def paths_there(secret: Certificate | Trust) -> dict[str, str]:
+    """The whole paths of a certificate or authority that has no file here; else nothing."""
+    found: dict[str, str] = {}
+    if isinstance(secret, Certificate) and secret.file:
+        found = {
+            "certificate_chain": secret.file.certificate_chain,
+            "private_key": secret.file.private_key,
+        }
+    elif isinstance(secret, Trust) and secret.file:
+        found = {"authority": secret.file.certificate_chain}
+    absent = all(PurePosixPath(path).is_absolute() for path in found.values()) and not any(
+        Path(path).exists() for path in found.values()
+    )
+    return found if absent else {}
 
 
 def system_authorities() -> str:

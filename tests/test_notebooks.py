@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshml_dbx.diagnosis import Diagnosis
+from meshml_dbx.mesh.load import read_mesh
 from meshml_dbx.settings import store_settings
 from tests.desk import CALLS, make_desk
 from tests.recorder.answering import answering
@@ -162,3 +163,59 @@ def test_the_tour_without_a_mesh_records_a_notebook(
     written = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*.jsonl"))
     assert b"/kb" in written
     assert b"secret" not in written
+
+
+@pytest.fixture(scope="module")
+def mesh_tour(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[object, ...]]:
+    """The folder that the tour of a mesh writes, and what it shows, in the order of its cells."""
+    folder = tmp_path_factory.mktemp("mesh-tour")
+    tour = next(path for path in NOTEBOOKS if path.stem.startswith("03_"))
+    definitions = tour.parent / "app-mesh"
+    host = NotebookHost(given={"definitions": str(definitions), "folder": str(folder)})
+    return folder, tuple(host.run(tour))
+
+
+def test_the_tour_of_a_mesh_shows_what_is_wrong(
+    mesh_tour: tuple[Path, tuple[object, ...]],
+) -> None:
+    """The findings are a table, of the import and of the check, each with its place and advice."""
+    of_import: pd.DataFrame = mesh_tour[1][0]
+    of_check: pd.DataFrame = mesh_tour[1][2]
+    assert list(of_check.columns) == ["code", "severity", "where", "what", "advice"]
+    assert set(of_import["severity"]) == {"info"}
+    assert {"retry-budget", "unreachable-route"} <= set(of_check["code"])
+
+
+def test_the_tour_of_a_mesh_tells_every_way_out(
+    mesh_tour: tuple[Path, tuple[object, ...]],
+) -> None:
+    """A column for each plane, and the steps of a plan."""
+    fit: pd.DataFrame = mesh_tour[1][4]
+    plan: pd.DataFrame = mesh_tour[1][6]
+    assert list(fit.columns) == ["where", "self-run Envoy", "VPC Lattice", "ECS Service Connect"]
+    assert plan.iloc[0]["kind"] == "service-network"
+    assert set(plan["action"]) == {"create"}
+
+
+def test_the_tour_of_a_mesh_leaves_a_member(mesh_tour: tuple[Path, tuple[object, ...]]) -> None:
+    """What it says it rendered is there, beside a mesh file that can be checked again."""
+    folder, shown = mesh_tour
+    files: tuple[str, ...] = shown[-1]  # type: ignore[assignment]  # the last cell's value
+    assert {"README.md", "workload.yaml"} <= set(files)
+    assert [name for name in files if not (folder / "rendered" / name).is_file()] == []
+    assert read_mesh(folder / "mesh.yml").findings == ()
+
+
+def test_the_tour_of_a_mesh_can_be_run_again(
+    mesh_tour: tuple[Path, tuple[object, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the same folder, with another question."""
+    folder, _ = mesh_tour
+    tour = next(path for path in NOTEBOOKS if path.stem.startswith("03_"))
+    definitions = tour.parent / "app-mesh"
+    url = "http://features.churn.local/v1"
+    host = NotebookHost(given={"definitions": str(definitions), "folder": str(folder), "url": url})
+    host.run(tour)
+    told = capsys.readouterr().out
+    assert f"GET {url} of training takes route all" in told
+    assert "a month: $39.50" in told

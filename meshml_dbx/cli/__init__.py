@@ -46,6 +46,7 @@ def cli() -> None:
       meshml record -- python train.py               your program, recorded: no mesh needed
       meshml run --client NAME -- python train.py    your program as a client of a mesh
       meshml why last                                the answer
+      meshml import app-mesh/ --out mesh.yml         your App Mesh definitions, as a mesh file
     """
 
 

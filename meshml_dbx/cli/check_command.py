@@ -39,10 +39,13 @@ def check(
 ) -> None:
     """Check a mesh file: every problem with its line, in one go.
 
+    Exits 1 when one of them is an error.
+
     \b
     Examples:
       meshml check mesh.yml
       meshml check --explain MESH017
+      meshml check --explain
     """
     session = options.open_session(mesh=file or mesh, quiet=True)
     if explain:

@@ -12,7 +12,7 @@ ALWAYS = ("files", "lines", "quarantined")
 """The counts of an ingest that are shown also when they are 0."""
 
 
-@click.command()
+@click.command(short_help="Bring finished log files into Delta tables, joined with runs.")
 @options.options(
     options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
 )
@@ -47,13 +47,13 @@ def ingest(
     click.echo(f"next: {session.next_command('why', 'last')}")
 
 
-@click.command()
+@click.command(short_help="Say which service, route or retry storm slows a run.")
 @click.argument("run", required=False, default="last")
 @options.options(
     options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
 )
 @click.option("--live", is_flag=True, help="Read the log folder, also of a run that goes on.")
-@click.option("--baseline", help="The run to compare with. [recent finished runs]")
+@click.option("--baseline", metavar="RUN", help="The run to compare with. [recent finished runs]")
 @click.option("--evidence", is_flag=True, help="Show the calls that prove it.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report page here.")
 @click.option("--log", is_flag=True, help="Attach the report page to the MLflow run.")

@@ -9,7 +9,7 @@ from meshml_dbx.cli.output import print_json
 from meshml_dbx.demo.faults import DEFAULT_FAULT, FAULTS
 
 
-@click.command()
+@click.command(short_help="Train through a small real mesh here, with a fault to find.")
 @click.option(
     "--fault",
     type=click.Choice(list(FAULTS)),

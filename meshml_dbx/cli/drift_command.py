@@ -11,7 +11,7 @@ from meshml_dbx.findings import Severity
 WAYS_SHOWN = 30
 
 
-@click.command()
+@click.command(short_help="Compare the mesh file with the calls that were made.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.options(
     options.mesh, options.state, options.logs, options.lake, options.as_json, options.quiet

@@ -8,14 +8,21 @@ from meshml_dbx.cli import options
 from meshml_dbx.cli.output import print_json
 
 
-@click.command()
+@click.command(short_help="Say which route a call takes, and why.")
 @click.argument("method_and_url", metavar="[METHOD] URL", nargs=-1)
 @options.options(options.mesh, options.as_json)
 @click.option("--client", metavar="NAME", help="The client that calls.")
 @click.option("--node", metavar="NAME", help="The virtual node that calls.")
 @click.option("--gateway", metavar="NAME", help="The virtual gateway that is called.")
 @click.option("--service", metavar="NAME", help="The virtual service alone, whoever calls it.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="'K: V'", help="A header.")
+@click.option(
+    "-H",
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'K: V'",
+    help="A header of the call; again for each.",
+)
 @click.option("--grpc", metavar="SERVICE/METHOD", help="Make it a gRPC call of this method.")
 @click.option("--tcp", metavar="SERVICE:PORT", help="A plain TCP connection instead of a request.")
 @click.pass_context
@@ -36,12 +43,14 @@ def explain(
     """Say which route a call takes, and why: every rule that is asked, in order.
 
     Then the targets with their shares, time-outs and retries with the line that each comes from,
-    and who is expected at the other end. Exits 1 when nobody takes the call.
+    and who is expected at the other end. Say who calls by --client or --node, where a call comes
+    in by --gateway, or look at one --service. Exits 1 when nobody takes the call.
 
     \b
     Examples:
       meshml explain --client churn-training GET http://labels.ml.local/v1/labels?day=1
       meshml explain --client churn-training http://labels.ml.local/v1 -H 'x-cohort: b' --json
+      meshml explain --node training GET http://labels.ml.local/v1/labels
       meshml explain --gateway way-in POST http://api.example.com/orders
       meshml explain --client churn-training --grpc features.v1.Features/Get http://features.ml.local
       meshml explain --client churn-training --tcp store.ml.local:5432

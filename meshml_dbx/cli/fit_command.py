@@ -10,7 +10,7 @@ from meshml_dbx.cli.output import print_json, print_table
 PLANES = ("envoy", "lattice", "service-connect")
 
 
-@click.command()
+@click.command(short_help="Say what each way out of App Mesh would keep and drop.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.options(options.mesh, options.as_json)
 @click.option(

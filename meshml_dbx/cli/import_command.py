@@ -32,7 +32,7 @@ def parse_parameters(
     return {name: value for name, _, value in pairs}
 
 
-@click.command("import")
+@click.command("import", short_help="Turn App Mesh definitions in any form into mesh.yml.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--param",
@@ -42,20 +42,27 @@ def parse_parameters(
     callback=parse_parameters,
     help="The value of a parameter or placeholder; again for each.",
 )
-@click.option("--account", help="The AWS account that the definitions were written for.")
+@click.option(
+    "--account", metavar="NUMBER", help="The AWS account that the definitions were written for."
+)
 @click.option(
     "--format", "dialect", type=click.Choice(FORMATS), help="The dialect. [told by the content]"
 )
 @click.option(
     "--names",
     type=click.Path(path_type=Path),
-    help="What command lines said beside the API's JSON: names, operations, jq variables.",
+    help="A JSON file of what the API's JSON leaves out: names, operations, jq variables.",
 )
-@click.option("--mesh-name", help="Which of several meshes, or the name of one that has none.")
+@click.option(
+    "--mesh-name",
+    metavar="NAME",
+    help="Which of several meshes, or the name of one that has none.",
+)
 @click.option(
     "--injected-defaults",
     type=click.Choice(["modern", "legacy", "none"]),
-    help="What App Mesh added unasked. [modern, unless the input is a mesh.yml]",
+    help="Policies that App Mesh added unasked: to accounts whose first mesh is of 2020-07-29 or "
+    "later (modern), or earlier (legacy). [modern, unless the input is a mesh.yml]",
 )
 @click.option(
     "--as",
@@ -106,6 +113,7 @@ def import_mesh(
       meshml import app-mesh/ --out mesh.yml
       meshml import template.yaml --param ProjectName=shop --account 123456789012
       meshml import 'k8s/**/*.yaml' --json
+      terraform show -json | meshml import - --out mesh.yml
       meshml import mesh.yml --as api --out requests/
     """
     if out and not force:

@@ -8,10 +8,10 @@ from meshml_dbx.cli import options
 from meshml_dbx.cli.output import print_json, print_table
 
 
-@click.command()
+@click.command(short_help="Print what would be created on VPC Lattice, and its price.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.options(options.mesh, options.as_json)
-@click.option("--plane", type=click.Choice(["lattice"]), default="lattice", help="[lattice]")
+@click.option("--plane", type=click.Choice(["lattice"]), default="lattice", help="Where. [lattice]")
 @click.option(
     "--param",
     "given",
@@ -27,9 +27,13 @@ from meshml_dbx.cli.output import print_json, print_table
     help="What a month brings, for the price.",
 )
 @click.option(
-    "--hours", type=click.FloatRange(min=0), default=730.0, help="Hours of a month. [730]"
+    "--hours",
+    type=click.FloatRange(min=0),
+    default=730.0,
+    metavar="HOURS",
+    help="How long everything stands, for the price. [730, a month]",
 )
-@click.option("--region", help="The AWS region; prices are known of us-east-1 alone.")
+@click.option("--region", metavar="REGION", help="Of AWS; prices are known of us-east-1 alone.")
 def plan(
     *,
     file: Path | None,

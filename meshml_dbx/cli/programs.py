@@ -40,7 +40,9 @@ def parse_app_ports(
 
 @click.command(context_settings=PASS_ON)
 @options.options(options.mesh, options.state, options.logs, options.tracking, options.quiet)
-@click.option("--client", required=True, help="Which client of the mesh file this program is.")
+@click.option(
+    "--client", metavar="NAME", required=True, help="Which client of the mesh file this program is."
+)
 @COMMAND
 def run(
     *,
@@ -74,10 +76,13 @@ def run(
     return session.run(client, command)
 
 
-@click.command(context_settings=PASS_ON)
+@click.command(
+    context_settings=PASS_ON,
+    short_help="Serve a virtual node or gateway: a proxy with its identity.",
+)
 @options.options(options.mesh, options.state, options.logs, options.quiet)
-@click.option("--node", help="Which virtual node of the mesh file this is.")
-@click.option("--gateway", help="Which virtual gateway this is; it has no program.")
+@click.option("--node", metavar="NAME", help="Which virtual node of the mesh file this is.")
+@click.option("--gateway", metavar="NAME", help="Which virtual gateway this is; it has no program.")
 @click.option(
     "--app-port",
     "app_ports",
@@ -88,6 +93,7 @@ def run(
 )
 @click.option(
     "--bind",
+    metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
     callback=parse_address,
@@ -106,10 +112,10 @@ def sidecar(
     bind: str,
     quiet: bool,
 ) -> int:
-    """Serve a virtual node: a proxy with the node's identity in front of a program.
+    """Serve a virtual node, its proxy in front of a program, or a virtual gateway, without one.
 
-    Without a command the program is somebody else's, at --app-port, and the sidecar stays until
-    it gets a signal. A virtual gateway has no program at all.
+    The proxy has the member's identity. Without a command the program is somebody else's, at
+    --app-port, and the sidecar stays until it gets a signal; so does a gateway's.
 
     \b
     Examples:
@@ -132,9 +138,11 @@ def sidecar(
     )
 
 
-@click.command(context_settings=PASS_ON)
+@click.command(
+    context_settings=PASS_ON, short_help="Run a Python program that records its own calls: no mesh."
+)
 @options.options(options.mesh, options.state, options.logs, options.tracking, options.quiet)
-@click.option("--client", help="What this program is called. [its file's name]")
+@click.option("--client", metavar="NAME", help="What this program is called. [its file's name]")
 @COMMAND
 def record(
     *,

@@ -8,7 +8,7 @@ from meshml_dbx.cli import options
 from meshml_dbx.cli.output import print_json, print_table
 
 
-@click.command("reload")
+@click.command("reload", short_help="Have living sidecars serve the mesh file as it is now.")
 @click.argument("sidecars", nargs=-1)
 @options.options(options.mesh, options.state, options.logs, options.as_json, options.quiet)
 @click.pass_context

@@ -38,12 +38,12 @@ def parse_bucket(
     return value
 
 
-@click.command()
+@click.command(short_help="Write what a stock Envoy needs to be a member of the mesh.")
 @options.options(options.mesh, options.state, options.as_json, options.quiet)
-@click.option("--node", help="Which virtual node of the mesh file this is.")
-@click.option("--client", help="Which client of the mesh file this is.")
-@click.option("--gateway", help="Which virtual gateway this is.")
-@click.option("--as", "form", type=click.Choice(FORMS), required=True, help="For what.")
+@click.option("--node", metavar="NAME", help="Which virtual node of the mesh file this is.")
+@click.option("--client", metavar="NAME", help="Which client of the mesh file this is.")
+@click.option("--gateway", metavar="NAME", help="Which virtual gateway this is.")
+@click.option("--as", "form", type=click.Choice(FORMS), required=True, help="What starts it.")
 @click.option(
     "--out",
     "folder",
@@ -61,23 +61,43 @@ def parse_bucket(
     help="Where a node's program listens, beside Envoy; a node needs it.",
 )
 @click.option(
-    "--bind", callback=parse_bind, help="Address for peers. [127.0.0.1; 0.0.0.0 in containers]"
+    "--bind",
+    metavar="ADDRESS",
+    callback=parse_bind,
+    help="Address for peers. [127.0.0.1; 0.0.0.0 in containers]",
 )
-@click.option("--egress-port", type=PORT, default=15001, help="The program's proxy. [15001]")
-@click.option("--grpc-port", type=PORT, default=15002, help="The program's gRPC port. [15002]")
+@click.option(
+    "--egress-port",
+    type=PORT,
+    default=15001,
+    metavar="PORT",
+    help="Of the program's proxy. [15001]",
+)
+@click.option(
+    "--grpc-port", type=PORT, default=15002, metavar="PORT", help="For the program's gRPC. [15002]"
+)
 @click.option(
     "--tcp-port",
     type=PORT,
     default=15010,
+    metavar="PORT",
     help="The first of the program's ports for plain TCP services. [15010]",
 )
-@click.option("--ready-port", type=PORT, default=15021, help="Says whether it serves. [15021]")
-@click.option("--image", help="A stock Envoy with a shell. [envoyproxy/envoy:v1.40.0]")
-@click.option("--app-image", help="The image of the program. [left open in the files]")
+@click.option(
+    "--ready-port",
+    type=PORT,
+    default=15021,
+    metavar="PORT",
+    help="Tells whether Envoy serves. [15021]",
+)
+@click.option(
+    "--image", metavar="IMAGE", help="A stock Envoy with a shell. [envoyproxy/envoy:v1.40.0]"
+)
+@click.option("--app-image", metavar="IMAGE", help="The program's image. [left open in the files]")
 @click.option(
     "--certificates",
     type=click.Choice(["copy", "mount", "secret"]),
-    help="How they get to Envoy. [copy for envoy and compose, else secret]",
+    help="How certificates get to Envoy. [copy for envoy and compose, else secret]",
 )
 @click.option("--inline-secrets", is_flag=True, help="Write private keys into the Secret's YAML.")
 @click.option(
@@ -110,7 +130,7 @@ def render(
     inline_secrets: bool,
     logs_to: str | None,
 ) -> None:
-    """Write all that a stock Envoy needs to be a member of the mesh: for who starts no sidecar.
+    """Write all that a stock Envoy needs to be a member of the mesh where nobody runs a sidecar.
 
     A folder with Envoy's files, certificates, where its log goes, and a README that says how it is
     started, who may speak through it and how it is renewed. --force writes only what has changed

@@ -8,7 +8,7 @@ from meshml_dbx.cli import options
 from meshml_dbx.cli.output import print_json, write_json
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of mesh.yml, for editors.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write it here. [standard output]")
 def schema(*, out: Path | None) -> None:
     """Print the JSON Schema of mesh.yml (draft 2020-12): completion and checks in your editor.

@@ -67,6 +67,13 @@ def test_the_leading_verbs_come_first() -> None:
     assert tuple(line.split()[0] for line in listed[:4]) == LEADING
 
 
+def test_the_list_of_commands_cuts_no_sentence() -> None:
+    """Each command has its one line, whole in a terminal of 80 columns."""
+    listed = help_of("-h").split("Commands:\n")[1].splitlines()
+    assert len(listed) == len(COMMANDS)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_without_a_command_there_is_help() -> None:
     """Nothing to do is wrong use, and answered by the help page."""
     done = subprocess.run(

@@ -284,6 +284,32 @@ def files_of(folder: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.parametrize("form", ["envoy", "kubernetes"])
+def test_a_containers_own_certificates_are_taken_as_the_file_names_them(
+    mesh: SmallMesh, form: str
+) -> None:
+    """Whole paths of another machine are kept, and said; only copying them is refused."""
+    own = "{file: {certificateChain: /keys/job.pem, privateKey: /keys/job-key.pem}}"
+    mesh.change("certificate: {sds: {secretName: job}}", f"certificate: {own}")
+    wanted = ("render", "--client", "job", "--as", form, "--out", "out")
+    how = ("--certificates", "mount") if form == "envoy" else ()
+    done = mesh.meshml(*wanted, *how)
+    assert done.status == 0, done.err
+    assert "Envoy will read /keys/job-key.pem, which is not here: mount it there" in done.err
+    written = "".join(
+        path.read_text() for path in (mesh.folder / "out").rglob("*") if path.is_file()
+    )
+    assert "/keys/job-key.pem" in written
+
+
+def test_certificates_that_are_not_here_cannot_be_copied(mesh: SmallMesh) -> None:
+    """Copying needs the file: the error names it."""
+    own = "{file: {certificateChain: /keys/job.pem, privateKey: /keys/job-key.pem}}"
+    mesh.change("certificate: {sds: {secretName: job}}", f"certificate: {own}")
+    done = mesh.meshml("render", "--client", "job", "--as", "envoy", "--out", "out")
+    assert (done.status, "/keys/job.pem" in done.err) == (3, True)
+
+
 @pytest.mark.envoy
 def test_mounted_certificates_stay_where_they_are_kept(mesh: SmallMesh) -> None:
     """Nothing is copied: Envoy reads them in the trust store, whoever renews them there."""
