@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshml_dbx.diagnosis.groups import Place
+from meshml_dbx.mesh import names
 from meshml_dbx.mesh.load import LoadedMesh, load_mesh
 from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S
 from meshml_dbx.mesh.spec import (
@@ -106,7 +107,7 @@ class Declared:
             return False
         tls = found[2].spec.listeners[0].tls
         accepted = tls.validation.subject_alternative_names if tls and tls.validation else None
-        name = f"spiffe://{found[0].mesh.mesh.mesh_name}/{client}"
+        name = names.spiffe_id(found[0].mesh.mesh.mesh_name, client)
         return accepted is not None and name in accepted.match.exact
 
     def target(self, version: str | None, place: Place) -> str | None:

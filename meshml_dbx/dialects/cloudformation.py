@@ -170,9 +170,10 @@ def _further_fields(
     stack: Stack, resource: TemplateResource, mesh_type: MeshType
 ) -> Iterator[tuple[str, Node]]:
     """Properties beside names and spec; what no type has is passed on, so that it is reported."""
-    settled = {"MeshName", "Spec", mesh_type.name, mesh_type.parent}
+    names = ("MeshName", "Spec", mesh_type.name, mesh_type.parent or "Spec")
+    settled = {name.lower() for name in names}
     for entry in resource.properties.values():
-        if entry.key.lower() in {str(name).lower() for name in settled}:
+        if entry.key.lower() in settled:
             continue
         value = stack.property(resource, entry.key)
         if value is None:

@@ -78,7 +78,7 @@ class Account:
         return id(scalar) in self.settled
 
     def _settle(self, scalar: Scalar) -> None:
-        for source in sources_of(scalar):
+        for source in sources_of(scalar) if scalar.origins else (scalar,):
             self.settled.add(id(source))
             self._kept.append(source)
 

@@ -26,6 +26,7 @@ from meshml_dbx.dialects.tree import (
     Series,
     Table,
     UnreadableError,
+    node_class,
 )
 
 BLOCK = "!block"
@@ -43,7 +44,7 @@ _OPENED = re.compile(r"^[^#]*?<<-?([A-Za-z][\w.-]*)\s*$", re.ASCII)
 _HEREDOC = re.compile(r"<<(-?)[^\r\n]*\r?\n(.*?)[^\n]*\r?\n\Z", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@node_class
 class Expression(Scalar):
     """A value that must be worked out: its text, and its parse.
 

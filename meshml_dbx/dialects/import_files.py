@@ -3,11 +3,9 @@
 ``import_files`` is the room's one journey. It writes nothing; ``mesh.write`` writes what it found.
 """
 
-import gc
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -26,13 +24,12 @@ from meshml_dbx.dialects.sources import Source
 from meshml_dbx.dialects.terraform import read_terraform
 from meshml_dbx.dialects.to_mesh import load_document, loosen
 from meshml_dbx.dialects.tree import Node, Place, Series, Table, UnreadableError, scalars
-from meshml_dbx.errors import MeshInvalidError, MeshMLError
+from meshml_dbx.errors import MeshMLError
 from meshml_dbx.findings import Finding, Severity, finding
 from meshml_dbx.mesh.checks import check_mesh
 from meshml_dbx.mesh.limits import PARAMETER
-from meshml_dbx.mesh.load import LoadedMesh
+from meshml_dbx.mesh.load import LoadedMesh, collector_paused
 from meshml_dbx.mesh.spec import InjectedDefaults, Mesh
-from meshml_dbx.mesh.write import mesh_to_yaml
 
 _FILLED: set[Dialect] = {"own", "kubernetes"}  # the API's JSON is filled use by use
 _LOOSE: set[Dialect] = {"cloudformation", "terraform"}  # "80" is as good as 80 there
@@ -95,20 +92,6 @@ class Imported:
         """How many definitions of each kind the files hold, before equal ones fall together."""
         return sum((Counter(one.definitions) for one in self.files), Counter[Kind]())
 
-    def to_yaml(self) -> str:
-        """The mesh as the text of a mesh file, which every other journey reads.
-
-        Raises:
-            MeshInvalidError: the definitions make no mesh.
-        """
-        if self.mesh is None:
-            raise MeshInvalidError(
-                f"the definitions make no mesh: {self.summary()}",
-                findings=self.findings,
-                advice="see the findings of the import",
-            )
-        return mesh_to_yaml(self.mesh)
-
     def summary(self) -> str:
         """One line on what was found: definitions by kind, files by dialect."""
         found = ", ".join(f"{count} {kind}" for kind, count in self.definitions.items())
@@ -150,25 +133,10 @@ def import_files(sources: Sequence[Source], wanted: Wanted) -> Imported:
         MeshMLError: the dialect that is wanted is none that is known.
     """
     work = _Import(wanted, _known(wanted.dialect))
-    with _no_collection():
+    with collector_paused():
         for source in sources:
             work.read(source)
         return work.finish()
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keeps Python's collector from looking again and again at trees that all stay alive.
-
-    It took most of the time of a large import, and a part that grew faster than the input.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _known(dialect: str | None) -> Dialect | None:

@@ -8,8 +8,9 @@ from meshml_dbx.dialects.tree import Node, Scalar, Series, Table, scalars, sourc
 
 def report_leftovers(trees: Iterable[Node], document: Node, account: Account) -> None:
     """Add a finding for each part of the input of which nothing is accounted for."""
-    known = {id(source) for one in scalars(document) for source in sources_of(one)}
-    known |= account.settled
+    known = set(account.settled)
+    for one in scalars(document):
+        known.update(map(id, sources_of(one)) if one.origins else (id(one),))
     for tree in trees:
         for node in _unknown(tree, known) or ():
             account.leave("import-leftover", node, f"{_shown(node)} is not in the mesh")
@@ -19,13 +20,17 @@ def _unknown(node: Node, known: set[int]) -> list[Node] | None:
     """The largest parts of a tree that hold no known scalar; None where it holds no scalar."""
     if isinstance(node, Scalar):
         return [] if id(node) in known else [node]
-    pairs = ((part, _unknown(part, known)) for part in _parts(node))
-    found = [(part, unknown) for part, unknown in pairs if unknown is not None]
-    if not found:
+    found: list[Node] = []
+    holds, whole = False, True
+    for part in _parts(node):
+        unknown = _unknown(part, known)
+        if unknown is not None:
+            holds = True
+            whole = whole and len(unknown) == 1 and unknown[0] is part
+            found += unknown
+    if not holds:
         return None
-    if all(len(unknown) == 1 and unknown[0] is part for part, unknown in found):
-        return [node]
-    return [one for _, unknown in found for one in unknown]
+    return [node] if whole else found
 
 
 def _parts(node: Table | Series) -> Iterable[Node]:

@@ -6,6 +6,7 @@ stays in the mesh as ``${NAME}``, whatever form the input wrote it in.
 
 import re
 from dataclasses import replace
+from operator import is_
 
 from meshml_dbx.dialects.found import Parameters
 from meshml_dbx.dialects.tree import Entry, Node, Scalar, Series, Table, typed
@@ -25,17 +26,15 @@ def fill(node: Node, parameters: Parameters) -> Node:
     if isinstance(node, Scalar):
         return _fill_scalar(node, parameters)
     if isinstance(node, Series):
-        items = tuple(fill(item, parameters) for item in node.items)
-        same = all(new is old for new, old in zip(items, node.items, strict=True))
-        return node if same else replace(node, items=items)
+        items = tuple([fill(item, parameters) for item in node.items])
+        return node if all(map(is_, items, node.items)) else replace(node, items=items)
     return fill_table(node, parameters)
 
 
 def fill_table(table: Table, parameters: Parameters) -> Table:
     """The same table with every placeholder filled."""
-    entries = tuple(_fill_entry(entry, parameters) for entry in table.entries)
-    same = all(new is old for new, old in zip(entries, table.entries, strict=True))
-    return table if same else replace(table, entries=entries)
+    entries = tuple([_fill_entry(entry, parameters) for entry in table.entries])
+    return table if all(map(is_, entries, table.entries)) else replace(table, entries=entries)
 
 
 def _fill_entry(entry: Entry, parameters: Parameters) -> Entry:

@@ -7,8 +7,7 @@ text that ``+`` or ``\\(…)`` join. Any other jq is an error with its line.
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from meshml_dbx.dialects.tree import (
     Entry,
@@ -36,6 +35,7 @@ _TOKEN = re.compile(
 )
 _IN_TEXT = re.compile(r"\\\(\s*\$([A-Za-z_][A-Za-z0-9_]*)\s*\)")
 _HALF = re.compile("[\ud800-\udfff]")
+_DECODER = json.JSONDecoder(strict=False)  # control characters may stand in a text
 
 
 def read_json(text: str, source: str) -> Node:
@@ -54,8 +54,7 @@ def read_json(text: str, source: str) -> Node:
     return root
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     line: int
@@ -71,8 +70,11 @@ def _tokens(text: str) -> Iterator[_Token]:
         kind, part = str(found.lastgroup), found[0]
         if kind != "space":
             yield _Token(kind, part, line)
-        line += part.count("\n")
-        at = found.end()
+        if len(part) > 1:
+            line += part.count("\n")
+        elif part == "\n":
+            line += 1
+        at += len(part)
     yield _Token("end", "", line)
 
 
@@ -179,8 +181,10 @@ def _joined(first: Scalar, second: Scalar) -> Scalar:
 
 
 def _text_of(token: _Token) -> str:
+    if "\\" not in token.text:
+        return token.text[1:-1]
     try:
-        text = str(json.loads(_IN_TEXT.sub(r"${\1}", token.text), strict=False))
+        text = str(_DECODER.decode(_IN_TEXT.sub(r"${\1}", token.text)))
     except ValueError as error:
         raise UnreadableError(token.line, f"not JSON: {token.text[:40]} is no text") from error
     if _HALF.search(text):

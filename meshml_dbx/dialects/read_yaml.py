@@ -56,8 +56,7 @@ def _read(text: str, source: str) -> tuple[Node, ...]:
     starts = re.findall(r"^---(?=\s|$)", text, re.MULTILINE)
     begins_bare = not re.match(r"(\s*(#.*|%.*)?\n)*---(\s|$)", text)
     try:
-        builder = _Builder(source, yaml.parse(text, Loader=_Loader))
-        found = builder.documents(numbered=len(starts) + begins_bare > 1)
+        found = _Builder(source, _events(text)).documents(numbered=len(starts) + begins_bare > 1)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
@@ -66,6 +65,15 @@ def _read(text: str, source: str) -> tuple[Node, ...]:
     except yaml.YAMLError as error:
         raise UnreadableError(1, f"not YAML: {error}") from error
     return tuple(one for one in found if not (isinstance(one, Scalar) and one.value is None))
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """What ``yaml.parse`` gives, which asks for each event twice."""
+    loader = _Loader(text)
+    try:
+        yield from iter(loader.get_event, None)
+    finally:
+        loader.dispose()
 
 
 def _line(event: yaml.Event) -> int:

@@ -212,10 +212,10 @@ class Stack:
         if isinstance(node, Scalar):
             return node
         if isinstance(node, Series):
-            items = (self.value(item) for item in node.items)
-            return Series(place=node.place, items=tuple(it for it in items if it is not None))
-        entries = (self._entry(entry) for entry in node.entries)
-        return Table(place=node.place, entries=tuple(it for it in entries if it is not None))
+            items = [self.value(item) for item in node.items]
+            return Series(place=node.place, items=tuple([it for it in items if it is not None]))
+        entries = [self._entry(entry) for entry in node.entries]
+        return Table(place=node.place, entries=tuple([it for it in entries if it is not None]))
 
     def _entry(self, entry: Entry) -> Entry | None:
         if entry.key.startswith("Fn::"):
@@ -224,6 +224,8 @@ class Stack:
             self.account.leave(code, entry.value, what)
             return None
         value = self.value(entry.value)
+        if value is entry.value:
+            return entry
         return None if value is None else Entry(key=entry.key, place=entry.place, value=value)
 
     def _called(self, call: Call, node: Node) -> Node | None:

@@ -1,5 +1,7 @@
 """An assembled document becomes the nodes that ``load`` walks, each knowing its original place."""
 
+from operator import is_
+
 import yaml
 
 from meshml_dbx.dialects.tree import Entry, Node, Place, Scalar, Series, Table, typed
@@ -17,12 +19,7 @@ def load_document(document: Table, *, source: str) -> LoadedMesh:
     """The mesh of a document in ``mesh.yml``'s shape; findings name what it was made from."""
     places: dict[int, Place] = {}
     root = _node(document, places)
-
-    def where(node: yaml.Node) -> str | None:
-        place = places.get(id(node))
-        return str(place) if place else None
-
-    return load_tree(root, source=source, where=where)
+    return load_tree(root, source=source, where=lambda node: places.get(id(node)))
 
 
 def loosen(node: Node) -> Node:
@@ -30,12 +27,19 @@ def loosen(node: Node) -> Node:
     if isinstance(node, Scalar):
         return _loosen_scalar(node)
     if isinstance(node, Series):
-        items = tuple(loosen(item) for item in node.items)
-        return Series(place=node.place, items=items, tag=node.tag)
-    entries = tuple(
-        Entry(key=entry.key, place=entry.place, value=loosen(entry.value)) for entry in node.entries
-    )
-    return Table(place=node.place, entries=entries, tag=node.tag)
+        items = tuple([loosen(item) for item in node.items])
+        same = all(map(is_, items, node.items))
+        return node if same else Series(place=node.place, items=items, tag=node.tag)
+    entries = tuple([_loosen_entry(entry) for entry in node.entries])
+    same = all(map(is_, entries, node.entries))
+    return node if same else Table(place=node.place, entries=entries, tag=node.tag)
+
+
+def _loosen_entry(entry: Entry) -> Entry:
+    value = loosen(entry.value)
+    if value is entry.value:
+        return entry
+    return Entry(key=entry.key, place=entry.place, value=value)
 
 
 def _loosen_scalar(scalar: Scalar) -> Scalar:

@@ -8,7 +8,9 @@ still knows where it came from, and a scalar that appears nowhere is known to be
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar, dataclass_transform
 
+_Made = TypeVar("_Made")
 Plain = str | int | float | bool | None
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _WORDS: dict[str, Plain] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
@@ -27,8 +29,17 @@ class UnreadableError(Exception):
         self.line = line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+@dataclass_transform(eq_default=False, kw_only_default=True, frozen_default=True)
+def node_class(cls: type[_Made]) -> type[_Made]:
+    """A data class that is frozen to the type checker alone, and each object of it one of its own.
+
+    To be frozen at run time too triples the time that an object takes to make; an import makes
+    hundreds of thousands.
+    """
+    return dataclass(slots=True, kw_only=True, eq=False)(cls)
+
+
+class Place(NamedTuple):
     """Where a value is written: its file, its line from 1, and its path in the file's own words.
 
     >>> str(Place(source="app.yaml", line=7, path="Resources.Mesh").step("Type", 8))
@@ -45,13 +56,13 @@ class Place:
             path = f"{self.path}[{key}]"
         else:
             path = f"{self.path}.{key}" if self.path else key
-        return Place(source=self.source, line=self.line if line is None else line, path=path)
+        return Place(self.source, self.line if line is None else line, path)
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line} {self.path}".rstrip()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@node_class
 class Scalar:
     """One value; ``quoted``: the file marks it as text; ``tag``: a YAML tag such as !Ref.
 
@@ -68,7 +79,7 @@ class Scalar:
     origins: "tuple[Scalar, ...]" = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@node_class
 class Entry:
     """One field of a table: its name, where the name is written, and its value."""
 
@@ -77,7 +88,7 @@ class Entry:
     value: "Node"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@node_class
 class Table:
     """Named fields in the order of the file; a name that is written twice is there twice.
 
@@ -103,7 +114,7 @@ class Table:
         return tuple(entry.key for entry in self.entries)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@node_class
 class Series:
     """Values in their order."""
 
@@ -117,14 +128,15 @@ Node = Scalar | Table | Series
 
 def scalars(node: Node) -> Iterator[Scalar]:
     """Every scalar of a tree, in the file's order; an empty table or list has none."""
-    if isinstance(node, Scalar):
-        yield node
-    elif isinstance(node, Table):
-        for entry in node.entries:
-            yield from scalars(entry.value)
-    else:
-        for item in node.items:
-            yield from scalars(item)
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Scalar):
+            yield one
+        elif isinstance(one, Table):
+            waiting += [entry.value for entry in reversed(one.entries)]
+        else:
+            waiting += reversed(one.items)
 
 
 def sources_of(scalar: Scalar) -> Iterator[Scalar]:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.spec import Mesh, Provider, VirtualNode, VirtualService
-
-HTTP_PORT, HTTPS_PORT = 80, 443
+from meshml_dbx.mesh.ways import HTTP_PORT, HTTPS_PORT
 
 
 def named_addresses(mesh: Mesh) -> dict[str, tuple[str, str | None]]:

@@ -13,11 +13,12 @@ from dataclasses import replace
 from meshml_dbx.errors import MeshInvalidError
 from meshml_dbx.findings import Finding, Severity, finding
 from meshml_dbx.mesh import checks_matches, checks_names, checks_nodes, checks_routes, identities
-from meshml_dbx.mesh.load import LoadedMesh
+from meshml_dbx.mesh.load import LoadedMesh, collector_paused
 from meshml_dbx.mesh.places import Declared, Problem
 from meshml_dbx.mesh.spec import Mesh
 
 
+@collector_paused()
 def check_mesh(loaded: LoadedMesh) -> tuple[Finding, ...]:
     """Everything that is wrong, or worth knowing, in a mesh file, in the order of its lines."""
     if loaded.mesh is None:

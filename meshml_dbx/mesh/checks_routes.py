@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from meshml_dbx.mesh.places import Declared, Problem, placed_targets, target_listener
-from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S
+from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S, timeout_s
 from meshml_dbx.mesh.spec import (
     GatewayListener,
     Listener,
@@ -37,12 +37,7 @@ def find_zero_weights(declared: Declared) -> Iterator[Problem]:
 
 def route_limit_s(route: Route) -> float:
     """How long a route lets a call last with all its tries; without a limit, for ever."""
-    if isinstance(route.spec.route, TcpRoute):
-        return math.inf
-    timeout = route.spec.route.timeout
-    if timeout is None or timeout.per_request is None:
-        return DEFAULT_TIMEOUT_S
-    return timeout.per_request.seconds or math.inf
+    return timeout_s(route) or math.inf
 
 
 def listener_limit_s(listener: Listener) -> float:

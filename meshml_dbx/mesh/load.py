@@ -38,7 +38,7 @@ class LoadedMesh:
     text: str = field(repr=False)
     directory: Path | None
     lines: Mapping[str, int] = field(repr=False)
-    places: Mapping[str, str] = field(default_factory=dict, repr=False)
+    places: Mapping[str, object] = field(default_factory=dict, repr=False)
     order: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     def line_of(self, path: str) -> int | None:
@@ -57,7 +57,7 @@ class LoadedMesh:
     def where(self, path: str) -> str:
         """Source, line and path of an element, as findings show it; its original's in a tree."""
         if self.places:
-            return self.places.get(nearest(path, self.places), self.source)
+            return str(self.places.get(nearest(path, self.places), self.source))
         return f"{self.source}:{self.line_near(path)} {path}".rstrip()
 
 
@@ -98,7 +98,15 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            _age_everything()
             gc.enable()
+
+
+def _age_everything() -> None:
+    """Count what there is now as old, or else the next few objects cost a look through all."""
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()
 
 
 def _load(text: str, *, source: str, directory: Path | None) -> LoadedMesh:

@@ -29,7 +29,7 @@ from meshml_dbx.mesh.spec import (
     VirtualGateway,
     VirtualNode,
 )
-from meshml_dbx.mesh.ways import Provided, Way, provided
+from meshml_dbx.mesh.ways import Provided, Way, node_target, provided
 
 Outcome = Literal[
     "route",
@@ -46,7 +46,10 @@ NO_ROUTE, NO_PROVIDER = "meshml:no-route", "meshml:no-provider"
 NO_GATEWAY_ROUTE = "meshml:no-gateway-route"
 DROPPED, EXTERNAL, TUNNEL = "meshml:drop-all", "meshml:external", "meshml:tunnel"
 
-_AMAZON = re.compile(r"[a-z0-9.-]+\.amazonaws\.com(:[0-9]+)?")
+AMAZON_HOSTS = r"(?i)[a-z0-9.-]+\.amazonaws\.com(:[0-9]+)?"
+"""The hosts outside the mesh that App Mesh's DROP_ALL let through."""
+
+_AMAZON = re.compile(AMAZON_HOSTS, re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class MemberRoutes:
     def _leaves(self, request: Request) -> Decision:
         if request.protocol != "http":
             return Decision(outcome="dropped", route=DROPPED)
-        if self.drops_others and not _AMAZON.fullmatch(request.authority.lower()):
+        if self.drops_others and not _AMAZON.fullmatch(request.authority):
             return Decision(outcome="dropped", route=DROPPED)
         return Decision(outcome="external", route=EXTERNAL)
 
@@ -275,8 +278,8 @@ def _compile(mesh: Mesh, member: str) -> MemberRoutes:
         hosts=_by_domain(called),
         http2_hosts=_by_domain(http2),
         tcp=_by_address(called),
-        normal_paths=any(_asks_for_path(route) for it in called for route in it.provided.routes),
-        drops_others=_why_dropped(mesh, member),
+        normal_paths=any(asks_for_path(route) for it in called for route in it.provided.routes),
+        drops_others=why_others_dropped(mesh, member),
         gateway=_gateway_rules(found) if isinstance(found, VirtualGateway) else None,
     )
 
@@ -318,7 +321,7 @@ def _by_address(called: Sequence[ServiceRules]) -> dict[str, ServiceRules]:
     return tcp
 
 
-def _why_dropped(mesh: Mesh, member: str) -> str | None:
+def why_others_dropped(mesh: Mesh, member: str) -> str | None:
     """Why hosts that are no backends are not called: a node that lists backends lists them all."""
     if mesh.mesh.spec.egress_filter.type == "DROP_ALL":
         return "egressFilter is DROP_ALL"
@@ -346,13 +349,11 @@ def _fixed(rules: ServiceRules) -> Decision | None:
     """What becomes of every request where there is nothing to ask."""
     node = rules.provided.node
     if node:
-        port = rules.way.port if len(node.spec.listeners) > 1 else None
-        name = node.virtual_node_name
         return Decision(
             outcome="node",
-            route=name,
+            route=node.virtual_node_name,
             reached=rules,
-            targets=(TargetShare(virtual_node=name, port=port, share=1.0),),
+            targets=shares_of((node_target(node, rules.way),)),
         )
     if rules.provided.router is None:
         return Decision(outcome="no-provider", route=NO_PROVIDER, reached=rules)
@@ -384,11 +385,11 @@ def _gateway_rules(gateway: VirtualGateway) -> GatewayRules:
             port: tuple(rule for rule in rules if asked[rule.name] in {None, port})
             for port in ports
         },
-        normal_paths=any(map(_asks_for_path, gateway.gateway_routes)),
+        normal_paths=any(map(asks_for_path, gateway.gateway_routes)),
     )
 
 
-def _asks_for_path(route: Route | GatewayRoute) -> bool:
+def asks_for_path(route: Route | GatewayRoute) -> bool:
     """Whether a route looks at the path: one that does makes its listener's paths normal."""
     match = route.spec.route.match
     if isinstance(match, HttpRouteMatch | HttpGatewayRouteMatch):

@@ -11,8 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from dataclasses import Field as DataclassField
-from typing import Any, TypeVar
+from functools import cache
+from typing import TypeVar
 from urllib.parse import quote
 
 from meshml_dbx.errors import UnknownNameError
@@ -291,13 +291,25 @@ def mesh_version(mesh: Mesh) -> str:
 
 def _declared(value: object) -> object:
     """A value as plain JSON, without the fields that have their default."""
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, tuple):
         return [_declared(one) for one in value]
     if not is_dataclass(value):
         return value
-    found = ((it.name, getattr(value, it.name), _default(it)) for it in fields(value))
-    return {name: _declared(one) for name, one, default in found if one != default}
+    cls: type = type(value)
+    found: dict[str, object] = {}
+    for name, default in _defaults(cls):
+        one = getattr(value, name)
+        if one != default:
+            found[name] = _declared(one)
+    return found
 
 
-def _default(one: DataclassField[Any]) -> object:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+@cache
+def _defaults(cls: type) -> tuple[tuple[str, object], ...]:
+    """The fields of a class, each with its default or, if it has none, MISSING."""
+    return tuple(
+        (it.name, it.default if it.default_factory is MISSING else it.default_factory())
+        for it in fields(cls)
+    )

@@ -1,12 +1,13 @@
 """On which terms a caller meets a node: plain or encrypted, who is expected, who is shown.
 
-A caller, a service and a target go in, the terms of the connection come out, as the Envoy plane
-renders them.
+A caller, a service and a target go in, the terms of the connection come out, by the rules of
+``encryption``, which the Envoy plane renders.
 """
 
 from dataclasses import dataclass
 
 from meshml_dbx.mesh import names
+from meshml_dbx.mesh.encryption import accepted_names, is_encrypted, policy_towards
 from meshml_dbx.mesh.limits import PARAMETER
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.routing import TargetShare
@@ -19,7 +20,7 @@ from meshml_dbx.mesh.spec import (
     VirtualGateway,
     VirtualNode,
 )
-from meshml_dbx.mesh.ways import HTTPS_PORT, target_listener
+from meshml_dbx.mesh.ways import target_listener
 
 _OPEN = "a parameter that is still to be given with --param"
 
@@ -59,21 +60,20 @@ def peer_terms(
         place = f"virtualNodes[{node.virtual_node_name}]"
         return _nobody(loaded, place, "there is no listener to be called at: answered 503")
     policy = names.client_policy_of(mesh, member, virtual_service) if member else None
-    tls = policy.tls if policy else None
-    place = _policy_place(mesh, member, virtual_service)
+    tls = policy_towards(policy.tls if policy else None, listener)
     index = node.spec.listeners.index(listener)
-    if tls is None or (tls.ports and listener.port_mapping.port not in tls.ports):
-        place = f"virtualNodes[{node.virtual_node_name}].spec.listeners[{index}]"
-        tls = None
-    expected = _expected(mesh, tls, node, listener) if tls else ()
-    encrypted = _is_encrypted(tls, node, listener)
+    place = f"virtualNodes[{node.virtual_node_name}].spec.listeners[{index}]"
+    if tls:
+        place = _policy_place(mesh, member, virtual_service)
+    encrypted = is_encrypted(tls, node, listener)
+    expected = accepted_names(mesh, tls, node, listener) if encrypted and member else ()
     return PeerTerms(
         address=_address(node, listener),
         encrypted=encrypted,
-        expected=expected if encrypted else (),
+        expected=expected,
         shown=_name_of(mesh, tls.certificate) if tls and encrypted else None,
         asked=listener.tls is not None and listener.tls.validation is not None,
-        said=_said(tls, encrypted=encrypted, member=member),
+        said=_said(tls, node, encrypted=encrypted, member=member),
         where=loaded.where(place),
         listener_index=index,
     )
@@ -92,34 +92,16 @@ def _nobody(loaded: LoadedMesh, place: str, why: str) -> PeerTerms:
     )
 
 
-def _is_encrypted(tls: ClientTls | None, node: VirtualNode, listener: Listener) -> bool:
-    external_https = node.is_external and listener.port_mapping.port == HTTPS_PORT
-    mode = listener.tls.mode if listener.tls else "DISABLED"
-    insists = node.databricks is not None or external_https or mode == "STRICT"
-    if tls is None:
-        return insists
-    return tls.enforce or insists or mode == "PERMISSIVE"
-
-
-def _said(tls: ClientTls | None, *, encrypted: bool, member: str | None) -> str:
+def _said(tls: ClientTls | None, node: VirtualNode, *, encrypted: bool, member: str | None) -> str:
     if member is None:
         return "who calls is not said, so the caller's policy is not known"
     if not encrypted:
         return "plain text"
+    if tls is None and node.is_external:
+        return "TLS; the authorities of the caller's machine must have signed for the host"
     if tls is None:
         return "TLS because the node asks for it; without a client policy nothing is validated"
     return "TLS by the client policy"
-
-
-def _expected(mesh: Mesh, tls: ClientTls, node: VirtualNode, listener: Listener) -> tuple[str, ...]:
-    """The names that are accepted: those listed, else the identity, else the host's name."""
-    listed = tls.validation.subject_alternative_names
-    if listed and listed.match.exact:
-        return listed.match.exact
-    shown = listener.tls.certificate if listener.tls else None
-    if tls.validation.trust.sds and shown and shown.sds:
-        return (names.spiffe_id(mesh.mesh.mesh_name, shown.sds.secret_name),)
-    return (node.spec.service_discovery.hostname if node.spec.service_discovery else "",)
 
 
 def _name_of(mesh: Mesh, certificate: Certificate | None) -> str | None:

@@ -24,6 +24,7 @@ from meshml_dbx.mesh.spec import (
 from meshml_dbx.mesh.ways import provided
 
 __all__ = [
+    "DEFAULT_IDLE_S",
     "DEFAULT_TIMEOUT_S",
     "RouteMatch",
     "TargetShare",
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 DEFAULT_TIMEOUT_S = 15.0  # App Mesh's, and Envoy's own, when a route sets none
+DEFAULT_IDLE_S = 300.0
+"""How long a stream or a connection may be silent where nothing is declared: App Mesh's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

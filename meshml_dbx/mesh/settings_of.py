@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.matcher import Decision
-from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S
+from meshml_dbx.mesh.routing import DEFAULT_IDLE_S, DEFAULT_TIMEOUT_S
 from meshml_dbx.mesh.spec import (
     Duration,
     GrpcRetryPolicy,
@@ -20,7 +20,6 @@ from meshml_dbx.mesh.spec import (
     VirtualNode,
 )
 
-DEFAULT_IDLE_S = 300.0
 _INJECTED = "2 retries on gRPC unavailable, HTTP 503, connect failure, refused stream or reset"
 
 
@@ -69,11 +68,12 @@ def listener_settings(
     place = f"virtualNodes[{node.virtual_node_name}].spec.listeners[{index}]"
     timeout = listener.timeout
     base = f"{place}.timeout.{timeout.field}" if timeout else place
-    requests = timeout.of_requests if timeout else None
+    idle = timeout.idle if timeout else None
     if listener.port_mapping.protocol != "tcp":
-        whole = requests.per_request if requests else None
+        requests = timeout.of_requests if timeout else None  # those of tcp are not for requests
+        whole, idle = (requests.per_request, requests.idle) if requests else (None, None)
         yield _limit(loaded, base, "perRequest", whole, DEFAULT_TIMEOUT_S)
-    yield _limit(loaded, base, "idle", timeout.idle if timeout else None, DEFAULT_IDLE_S)
+    yield _limit(loaded, base, "idle", idle, DEFAULT_IDLE_S)
 
 
 def _limit(
@@ -82,7 +82,7 @@ def _limit(
     seconds = default if declared is None else declared.seconds
     return Setting(
         name=name,
-        value=f"{seconds:g} s" if seconds else "no limit",
+        value=_shown(seconds) if seconds else "no limit",
         source="App Mesh's default" if declared is None else "declared",
         where=loaded.where(parent if declared is None else f"{parent}.{name}"),
     )
@@ -106,6 +106,11 @@ def _said(policy: RetryPolicy | GrpcRetryPolicy) -> str:
     grpc = policy.grpc_retry_events if isinstance(policy, GrpcRetryPolicy) else ()
     events = ", ".join([*policy.http_retry_events, *policy.tcp_retry_events, *grpc])
     each = policy.per_retry_timeout.seconds
-    tries = f", each try up to {each:g} s" if each else ""
+    tries = f", each try up to {_shown(each)}" if each else ""
     count = "1 retry" if policy.max_retries == 1 else f"{policy.max_retries} retries"
     return f"{count} on {events or 'nothing'}{tries}"
+
+
+def _shown(seconds: float) -> str:
+    """Every millisecond of it, however long it is."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"

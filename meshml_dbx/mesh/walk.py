@@ -22,8 +22,11 @@ from meshml_dbx.mesh.names import closest, entry_keys
 from meshml_dbx.mesh.shapes import Shape, shape_of
 from meshml_dbx.mesh.yaml_text import CORE, MERGE, is_null, line_of
 
-Where = Callable[[yaml.Node], str | None]
-"""Tells of a node where its original stands: file, line and path; None if it has none."""
+Where = Callable[[yaml.Node], object]
+"""Tells of a node what shows, as text, where its original stands; None if it has none.
+
+Only what a finding names is ever shown: a mesh has a hundred places for each.
+"""
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 _INVALID = object()  # a value that has its finding already
@@ -49,7 +52,7 @@ class Walk:
     def __init__(self, source: str, where: Where | None = None) -> None:
         self.source = source
         self.lines: dict[str, int] = {}
-        self.places: dict[str, str] = {}
+        self.places: dict[str, object] = {}
         self.order: dict[str, int] = {} if where else self.lines
         self._where = where
         self._problems: list[tuple[int, Finding]] = []
@@ -91,15 +94,15 @@ class Walk:
             self.order[path] = len(self.order)
             self.places[path] = self._where(node) or self._where(at) or self._around(path)
 
-    def _around(self, path: str) -> str:
+    def _around(self, path: str) -> object:
         return self.places.get(nearest(path, self.places), self.source)
 
     def _wrong(
         self, path: str, at: yaml.Node, what: str, code: str = "wrong-value", advice: str = ""
     ) -> object:
         if self._where:
-            rank, place = self.order[nearest(path, self.order)], self._where(at)
-            place = place or self._around(path)
+            rank = self.order[nearest(path, self.order)]
+            place = str(self._where(at) or self._around(path))
         else:
             rank = line_of(at)
             place = f"{self.source}:{rank} {path}".rstrip()
@@ -251,7 +254,10 @@ class Walk:
 
     def _pairs(self, node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
         """A mapping's own keys and values, then those that ``<<`` merges into it."""
-        if not any(key.tag == MERGE for key, _ in node.value):
+        for key, _ in node.value:
+            if key.tag == MERGE:
+                break
+        else:
             return cast("list[tuple[yaml.Node, yaml.Node]]", node.value)
         if id(node) not in self._flat:
             self._flat[id(node)] = []  # an anchor that merges itself ends here

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.order import ordered_routes
-from meshml_dbx.mesh.spec import Listener, Mesh, Protocol, Route, VirtualNode, VirtualRouter
+from meshml_dbx.mesh.spec import (
+    Listener,
+    Mesh,
+    Protocol,
+    Route,
+    VirtualNode,
+    VirtualRouter,
+    WeightedTarget,
+)
 
 HTTP_PORT, HTTPS_PORT = 80, 443
 
@@ -152,6 +160,12 @@ def _told_apart(spoken: dict[Protocol, None]) -> list[Protocol]:
     if "tcp" in spoken:
         found.append("tcp")
     return found
+
+
+def node_target(node: VirtualNode, way: Way) -> WeightedTarget:
+    """The one target of a service that a node provides without a router."""
+    port = way.port if len(node.spec.listeners) > 1 else None
+    return WeightedTarget(virtual_node=node.virtual_node_name, weight=100, port=port)
 
 
 def target_listener(node: VirtualNode, port: int | None, *, is_tcp: bool) -> Listener | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from meshml_dbx.errors import EnvoyError
 from meshml_dbx.mesh import names
+from meshml_dbx.mesh.load import collector_paused
 from meshml_dbx.mesh.spec import Mesh, MeshClient, VirtualNode
 from meshml_dbx.planes.envoy_clusters import external_cluster, internal_cluster
 from meshml_dbx.planes.envoy_egress import egress_listeners
@@ -66,6 +67,7 @@ _RUNTIME: Body = {
 }
 
 
+@collector_paused()
 def render(mesh: Mesh, member: str, wiring: Wiring) -> dict[str, str]:
     """The files of a member's sidecar: relative name to JSON text.
 

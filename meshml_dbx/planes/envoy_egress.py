@@ -5,8 +5,9 @@ only. The proxy asks for a token; gRPC and plain TCP have no place for one, so t
 of the machine may use their ports: where that is too many, gRPC has a socket of its owner's.
 """
 
+from meshml_dbx.mesh.matcher import asks_for_path
 from meshml_dbx.mesh.spec import Mesh, TcpRoute
-from meshml_dbx.mesh.ways import Provided, Way
+from meshml_dbx.mesh.ways import Provided, Way, node_target
 from meshml_dbx.planes.envoy_clusters import NOBODY_CLUSTER, dns_cache
 from meshml_dbx.planes.envoy_listeners import (
     WEBSOCKET,
@@ -16,12 +17,10 @@ from meshml_dbx.planes.envoy_listeners import (
     tcp_proxy,
 )
 from meshml_dbx.planes.envoy_log import access_log, declared_log
-from meshml_dbx.planes.envoy_matches import needs_normal_path
 from meshml_dbx.planes.envoy_policies import idle_time
 from meshml_dbx.planes.envoy_services import (
     called_services,
     needs_grpc_port,
-    node_target,
     tcp_address,
 )
 from meshml_dbx.planes.envoy_terms import (
@@ -34,7 +33,7 @@ from meshml_dbx.planes.envoy_terms import (
     file_source,
     routes_file,
 )
-from meshml_dbx.planes.envoy_upstreams import cluster_name
+from meshml_dbx.planes.envoy_upstreams import tcp_cluster_name
 from meshml_dbx.planes.plan import Resource
 
 _ONLY_OWNER = 0o600
@@ -115,7 +114,7 @@ def requests_manager(
 
 
 def _asks_for_paths(called: tuple[Provided, ...]) -> bool:
-    return any(needs_normal_path(route.spec.route.match) for one in called for route in one.routes)
+    return any(asks_for_path(route) for one in called for route in one.routes)
 
 
 def _forward_proxy() -> Body:
@@ -177,7 +176,7 @@ def _tcp_listener(mesh: Mesh, member: str, wiring: Wiring, called: Provided, way
 def _tcp_way(called: Provided, way: Way) -> tuple[dict[str, int], str]:
     """The clusters that share the connections of a service, and how long one may be silent."""
     if called.node:
-        return {cluster_name(called.name, node_target(called.node, way)): 1}, idle_time(None)
+        return {tcp_cluster_name(called.name, node_target(called.node, way)): 1}, idle_time(None)
     found = next(iter(called.routes_at(way)), None)
     route = found.spec.route if found else None
     if not isinstance(route, TcpRoute):
@@ -185,7 +184,7 @@ def _tcp_way(called: Provided, way: Way) -> tuple[dict[str, int], str]:
     weights: dict[str, int] = {}
     for target in route.action.weighted_targets:
         if target.weight:
-            name = cluster_name(called.name, target)
+            name = tcp_cluster_name(called.name, target)
             weights[name] = weights.get(name, 0) + target.weight
     idle = idle_time(route.timeout.idle if route.timeout else None)
     return weights or {NOBODY_CLUSTER: 1}, idle

@@ -11,6 +11,7 @@ import re
 from typing import cast
 
 from meshml_dbx.mesh import names
+from meshml_dbx.mesh.matcher import NO_GATEWAY_ROUTE, asks_for_path
 from meshml_dbx.mesh.order import ordered_gateway_routes
 from meshml_dbx.mesh.spec import (
     GatewayListener,
@@ -40,7 +41,7 @@ from meshml_dbx.planes.envoy_listeners import (
     router,
 )
 from meshml_dbx.planes.envoy_log import access_log, declared_log
-from meshml_dbx.planes.envoy_matches import needs_normal_path, route_match
+from meshml_dbx.planes.envoy_matches import route_match
 from meshml_dbx.planes.envoy_services import called_services
 from meshml_dbx.planes.envoy_terms import (
     GATEWAY_ROUTES,
@@ -53,7 +54,6 @@ from meshml_dbx.planes.envoy_terms import (
 )
 from meshml_dbx.planes.plan import Resource
 
-NO_GATEWAY_ROUTE = "meshml:no-gateway-route"
 UNLOGGED = "unlogged"
 """The counters of what another listener of the same Envoy counts, and logs, as well."""
 
@@ -80,9 +80,6 @@ def _gateway_listener(
     mesh: Mesh, gateway: VirtualGateway, wiring: Wiring, listener: GatewayListener
 ) -> Resource:
     port, member = listener.port_mapping.port, gateway.virtual_gateway_name
-    asks_for_paths = any(
-        needs_normal_path(route.spec.route.match) for route in gateway.gateway_routes
-    )
     routes = _routes_name(listener)
     manager = connection_manager(
         UNLOGGED,
@@ -93,7 +90,7 @@ def _gateway_listener(
         upgrade_configs=[WEBSOCKET],
         rds={"route_config_name": routes, "config_source": file_source(routes_file(routes))},
         http_filters=[router([])],
-        normal_paths=asks_for_paths,
+        normal_paths=any(map(asks_for_path, gateway.gateway_routes)),
     )
     name = f"gateway/{port}"
     body: Body = {

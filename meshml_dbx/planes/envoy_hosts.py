@@ -8,11 +8,18 @@ has a route named ``meshml:…`` and a body that says why.
 from collections.abc import Collection, Iterable, Mapping
 
 from meshml_dbx.mesh import names
+from meshml_dbx.mesh.matcher import NO_PROVIDER, NO_ROUTE
 from meshml_dbx.mesh.spec import GrpcRoute, HttpRoute, Mesh, Protocol, Route, WeightedTarget
-from meshml_dbx.mesh.ways import HTTP_PORT, HTTPS_PORT, Provided, Way, target_listener
+from meshml_dbx.mesh.ways import (
+    HTTP_PORT,
+    HTTPS_PORT,
+    Provided,
+    Way,
+    node_target,
+    target_listener,
+)
 from meshml_dbx.planes.envoy_matches import route_match
 from meshml_dbx.planes.envoy_policies import grpc_time_outs, retries, time_outs
-from meshml_dbx.planes.envoy_services import node_target
 from meshml_dbx.planes.envoy_terms import Body, header, meshml_metadata
 from meshml_dbx.planes.envoy_upstreams import cluster_name
 from meshml_dbx.traffic.context import (
@@ -22,7 +29,6 @@ from meshml_dbx.traffic.context import (
     ORIGIN_HEADER,
 )
 
-NO_ROUTE, NO_PROVIDER = "meshml:no-route", "meshml:no-provider"
 OUR_HEADERS = (*CONTEXT_HEADERS, ORIGIN_HEADER, ORIGIN_FLAGS_HEADER)
 """What only members of the mesh may say to one another."""
 

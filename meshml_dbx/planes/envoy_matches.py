@@ -17,7 +17,6 @@ from meshml_dbx.mesh.spec import (
     HttpRouteMatch,
     QueryParameterMatch,
     Route,
-    TcpRouteMatch,
 )
 from meshml_dbx.planes.envoy_terms import Body
 
@@ -58,13 +57,6 @@ def grpc_match(match: GrpcMatch) -> Body:
     if isinstance(match, GrpcGatewayRouteMatch) and match.hostname:
         headers.append(_host_match(match.hostname))
     return {**_call_match(match), "grpc": {}, "headers": headers}
-
-
-def needs_normal_path(match: HttpMatch | GrpcMatch | TcpRouteMatch | None) -> bool:
-    """Whether a match looks at the path: App Mesh then made paths normal before it looked."""
-    if not isinstance(match, HttpRouteMatch | HttpGatewayRouteMatch):
-        return False
-    return match.prefix is not None or match.path is not None
 
 
 def host_pattern(hostname: HostnameMatch) -> str:

@@ -5,7 +5,7 @@ with App Mesh's defaults filled in where nothing is declared, and what it inject
 says so.
 """
 
-from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S
+from meshml_dbx.mesh.routing import DEFAULT_IDLE_S, DEFAULT_TIMEOUT_S
 from meshml_dbx.mesh.spec import (
     Duration,
     GrpcRetryPolicy,
@@ -17,7 +17,6 @@ from meshml_dbx.mesh.spec import (
 )
 from meshml_dbx.planes.envoy_terms import UNLIMITED, Body, duration, extension
 
-DEFAULT_IDLE_S = 300.0
 _PREVIOUS_HOSTS = extension(
     "retry_host_predicates.previous_hosts",
     "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",

@@ -6,8 +6,8 @@ whose callers show a token, and ``grpc`` for the ports of http2 and gRPC, whose 
 
 import base64
 
-from meshml_dbx.mesh import names
-from meshml_dbx.mesh.spec import Mesh, VirtualNode
+from meshml_dbx.mesh.matcher import AMAZON_HOSTS, DROPPED, EXTERNAL, TUNNEL, why_others_dropped
+from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.mesh.ways import Provided
 from meshml_dbx.planes.envoy_clusters import EXTERNAL_CLUSTER
 from meshml_dbx.planes.envoy_hosts import (
@@ -24,12 +24,9 @@ from meshml_dbx.planes.plan import Resource
 from meshml_dbx.traffic.context import ORIGIN_FLAGS_HEADER, ORIGIN_HEADER
 
 NO_TOKEN = "meshml:no-token"  # noqa: S105  # the name of a route
-DROPPED, EXTERNAL, TUNNEL = "meshml:drop-all", "meshml:external", "meshml:tunnel"
 
 _CREDENTIALS = "proxy-authorization"
 _USER = "meshml"
-# App Mesh's DROP_ALL lets these through.
-_AMAZON = r"(?i)[a-z0-9.-]+\.amazonaws\.com(:[0-9]+)?"
 
 
 def egress_routes(mesh: Mesh, member: str, token: str | None) -> Resource:
@@ -93,11 +90,12 @@ def _gate(token: str | None) -> list[Body]:
 
 def _other_hosts(mesh: Mesh, member: str, gate: tuple[Body, ...]) -> Body:
     """All hosts that are no backend: what leaves the mesh takes none of our headers along."""
-    refusal = _why_dropped(mesh, member)
-    if refusal is None:
+    why = why_others_dropped(mesh, member)
+    if why is None:
         routes = [catch_all(EXTERNAL, **_leaving())]
     else:
-        amazon = {"name": ":authority", "string_match": {"safe_regex": {"regex": _AMAZON}}}
+        refusal = f"{member} has no backend for this host; {why}"
+        amazon = {"name": ":authority", "string_match": {"safe_regex": {"regex": AMAZON_HOSTS}}}
         routes = [
             {"name": EXTERNAL, "match": {"prefix": "/", "headers": [amazon]}, **_leaving()},
             catch_all(DROPPED, **answer(403, f"meshml: {refusal}")),
@@ -110,18 +108,6 @@ def _other_hosts(mesh: Mesh, member: str, gate: tuple[Body, ...]) -> Body:
         "request_headers_to_remove": list(OUR_HEADERS),
         "routes": [*gate, tunnel, *({**it, "metadata": metadata} for it in routes)],
     }
-
-
-def _why_dropped(mesh: Mesh, member: str) -> str | None:
-    """Why other hosts are not called: a node that lists backends has listed all that it calls."""
-    if mesh.mesh.spec.egress_filter.type == "DROP_ALL":
-        return f"{member} has no backend for this host; egressFilter is DROP_ALL"
-    if isinstance(names.member(mesh, member), VirtualNode) and names.backends_of(mesh, member):
-        return (
-            f"{member} has no backend for this host; "
-            "egressFilter ALLOW_ALL is void for a virtual node that lists backends"
-        )
-    return None
 
 
 def _leaving() -> Body:

@@ -6,8 +6,8 @@ its routes lead to) come out, each with the ways by which it is called and the n
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.once import once_per_mesh
-from meshml_dbx.mesh.spec import Mesh, VirtualGateway, VirtualNode, WeightedTarget
-from meshml_dbx.mesh.ways import Provided, Way, provided
+from meshml_dbx.mesh.spec import Mesh, VirtualGateway, WeightedTarget
+from meshml_dbx.mesh.ways import Provided, Way, node_target, provided
 
 
 def called_services(mesh: Mesh, member: str) -> tuple[Provided, ...]:
@@ -27,12 +27,6 @@ def _called_by_member(mesh: Mesh) -> dict[str, tuple[Provided, ...]]:
 
 
 # --- targets ----------------------------------------------------------------------------------
-
-
-def node_target(node: VirtualNode, way: Way) -> WeightedTarget:
-    """The one target of a service that a node provides without a router."""
-    port = way.port if len(node.spec.listeners) > 1 else None
-    return WeightedTarget(virtual_node=node.virtual_node_name, weight=100, port=port)
 
 
 def targets_of(called: Provided) -> tuple[tuple[WeightedTarget, bool], ...]:

@@ -8,7 +8,7 @@ still speak 1.2.
 from contextlib import suppress
 from ipaddress import ip_address
 
-from meshml_dbx.mesh import names
+from meshml_dbx.mesh.encryption import accepted_names, is_encrypted, policy_towards
 from meshml_dbx.mesh.spec import (
     Certificate,
     ClientTls,
@@ -21,8 +21,6 @@ from meshml_dbx.mesh.spec import (
 )
 from meshml_dbx.planes.envoy_secrets import sds_config
 from meshml_dbx.planes.envoy_terms import Body, Wiring, extension
-
-HTTPS_PORT = 443
 
 _TLS = "extensions.transport_sockets.tls.v3"
 _INSIDE = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
@@ -52,32 +50,18 @@ def upstream_tls(
 ) -> Body | None:
     """The transport socket towards a node's listener, or None where the call is plain text.
 
-    Without a policy the call is encrypted where the listener insists, and nothing is validated,
-    as App Mesh does it; of an external node, the machine's authorities must have signed for it. A
-    policy that does not enforce gives way to a listener without TLS.
+    Without a policy nothing is validated, as App Mesh did it; of an external node, the machine's
+    authorities must have signed for it.
     """
-    if policy is None or (policy.ports and listener.port_mapping.port not in policy.ports):
-        if not _insists(node, listener):
-            return None
-        common = _signed_for(node, wiring) if node.is_external else {}
-        return _upstream_socket(common, node, listener)
-    speaks_tls = _insists(node, listener) or _permits(listener)
-    if not policy.enforce and not speaks_tls:
+    own = policy_towards(policy, listener)
+    if not is_encrypted(own, node, listener):
         return None
-    expected = _exact_names(policy.validation) or (_server_name(mesh, policy, node, listener),)
-    common = _common(policy.certificate, policy.validation, expected)
+    accepted = accepted_names(mesh, own, node, listener)
+    if own:
+        common = _common(own.certificate, own.validation, accepted)
+    else:
+        common = _signed_for(accepted, wiring) if accepted else {}
     return _upstream_socket(common, node, listener)
-
-
-def _insists(node: VirtualNode, listener: Listener) -> bool:
-    """Whether a listener is reached by TLS alone; external nodes have no sidecar to say so."""
-    if node.databricks or (node.is_external and listener.port_mapping.port == HTTPS_PORT):
-        return True
-    return listener.tls is not None and listener.tls.mode == "STRICT"
-
-
-def _permits(listener: Listener) -> bool:
-    return listener.tls is not None and listener.tls.mode == "PERMISSIVE"
 
 
 def _upstream_socket(common: Body, node: VirtualNode, listener: Listener) -> Body:
@@ -96,14 +80,6 @@ def _upstream_socket(common: Body, node: VirtualNode, listener: Listener) -> Bod
 
 def _offered(protocol: Protocol) -> list[str]:
     return ["h2"] if protocol in _HTTP2 else []
-
-
-def _server_name(mesh: Mesh, policy: ClientTls, node: VirtualNode, listener: Listener) -> str:
-    """Who the mesh says the server is: its identity, else the host name by which it is found."""
-    certificate = listener.tls.certificate if listener.tls else None
-    if policy.validation.trust.sds and certificate and certificate.sds:
-        return names.spiffe_id(mesh.mesh.mesh_name, certificate.sds.secret_name)
-    return _hostname(node)
 
 
 def _hostname(node: VirtualNode) -> str:
@@ -136,12 +112,12 @@ def _common(
     return common
 
 
-def _signed_for(node: VirtualNode, wiring: Wiring) -> Body:
+def _signed_for(accepted: tuple[str, ...], wiring: Wiring) -> Body:
     """An external node's own certificate, by whom this machine believes."""
     return {
         "validation_context": {
             "trusted_ca": {"filename": wiring.system_authorities},
-            "match_typed_subject_alt_names": [_name_matcher(_hostname(node))],
+            "match_typed_subject_alt_names": [_name_matcher(name) for name in accepted],
         }
     }
 

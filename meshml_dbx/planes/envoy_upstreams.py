@@ -47,7 +47,7 @@ def upstream_clusters(mesh: Mesh, member: str, wiring: Wiring) -> tuple[Resource
     services = called_services(mesh, member)
     for called in services:
         for target, is_tcp in targets_of(called):
-            name = cluster_name(called.name, target)
+            name = _name(called.name, target, is_tcp=is_tcp)
             if name not in found:
                 body = _target_cluster(mesh, member, wiring, called.name, target, is_tcp=is_tcp)
                 found[name] = Resource(kind="cluster", name=name, body=body)
@@ -62,6 +62,16 @@ def cluster_name(virtual_service: str, target: WeightedTarget) -> str:
     return f"egress/{virtual_service}/{target.virtual_node}{port}"
 
 
+def tcp_cluster_name(virtual_service: str, target: WeightedTarget) -> str:
+    """The same of plain connections, which may lead to another listener of the node."""
+    return f"{cluster_name(virtual_service, target)}/tcp"
+
+
+def _name(virtual_service: str, target: WeightedTarget, *, is_tcp: bool) -> str:
+    named = tcp_cluster_name if is_tcp else cluster_name
+    return named(virtual_service, target)
+
+
 def _target_cluster(
     mesh: Mesh,
     member: str,
@@ -71,7 +81,8 @@ def _target_cluster(
     *,
     is_tcp: bool,
 ) -> Body:
-    name, node = cluster_name(virtual_service, target), names.node(mesh, target.virtual_node)
+    name = _name(virtual_service, target, is_tcp=is_tcp)
+    node = names.node(mesh, target.virtual_node)
     body = cluster(name, virtual_node=target.virtual_node)
     body["circuit_breakers"] = _limits(mesh, member)
     listener = target_listener(node, target.port, is_tcp=is_tcp)

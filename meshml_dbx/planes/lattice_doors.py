@@ -21,10 +21,10 @@ from meshml_dbx.mesh.spec import (
     VirtualRouter,
     VirtualService,
 )
+from meshml_dbx.mesh.ways import HTTP_PORT, HTTPS_PORT
 from meshml_dbx.planes.lattice_match import Gap, express
 
 MOST_LISTENERS = 2
-HTTP_PORT, HTTPS_PORT = 80, 443
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

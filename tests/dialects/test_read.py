@@ -225,9 +225,9 @@ def test_a_large_file_is_read_in_time_that_grows_with_it() -> None:
     document = "kind: A\nspec:\n  listeners:\n    - portMapping: {port: 80, protocol: http}\n---\n"
 
     def seconds(count: int) -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         assert len(read_text(document * count, "a.yaml")) == count
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     seconds(200)
     assert seconds(4000) < 5 * max(seconds(2000), 0.05)

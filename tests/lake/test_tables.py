@@ -65,6 +65,7 @@ NEW_SINCE_PROXIES = {
     *(field.column for field in CLIENT_FIELDS),
     *("dropped", "begun_at"),
 }
+NEW_OF_CONNECTIONS = {"virtual_service", "target", "upstream_host", "upstream_failure", "flags"}
 
 
 def _older_lake(spark: SparkSession, names: TableNames) -> None:
@@ -75,6 +76,8 @@ def _older_lake(spark: SparkSession, names: TableNames) -> None:
             continue
         known = [c for c in columns if c[0] not in NEW_SINCE_PROXIES]
         known = [c for c in known if (table, c[0]) != ("ledger", "observer")]
+        if table == "connections":
+            known = [c for c in known if c[0] not in NEW_OF_CONNECTIONS]
         listed = ", ".join(f"`{name}` {kind}" for name, kind in known)
         spark.sql(
             f"CREATE TABLE {names.table(table)} ({listed}) USING DELTA "
@@ -104,6 +107,24 @@ def test_a_lake_of_before_takes_recorded_calls(spark: SparkSession, tmp_path: Pa
     assert lab.values("ledger", "sidecar_id", "dropped", "observer") == [
         ("churn-1", None, None),
         ("churn-2", 2, "client"),
+    ]
+
+
+@pytest.mark.spark
+def test_a_lake_of_before_takes_connections_of_callers(spark: SparkSession, tmp_path: Path) -> None:
+    """Its connections keep their rows, and where a caller's plain connection led is told."""
+    names = TableNames.of(tmp_path / "lake")
+    _older_lake(spark, names)
+    _add(spark, names.table("connections"), "sidecar_id STRING, failure STRING", ("old", "TLS"))
+    lab = Lab(spark=spark, root=tmp_path, names=open_lake(spark, names))
+    writer = lab.writer(sidecar_id="new")
+    writer.connection(NOON, virtual_service="store.ml.local", target="store", flags="UF")
+    writer.close()
+    lab.ingest()
+    columns = ("sidecar_id", "failure", "virtual_service", "target", "upstream_host", "flags")
+    assert lab.values("connections", *columns) == [
+        ("new", None, "store.ml.local", "store", None, "UF"),
+        ("old", "TLS", None, None, None, None),
     ]
 
 

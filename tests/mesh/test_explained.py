@@ -247,6 +247,41 @@ def test_a_backend_or_target_that_is_a_parameter_stops_no_other() -> None:
     assert "--param" in found.targets[0].peer.said
 
 
+def test_of_an_upstream_outside_the_mesh_its_own_name_is_expected() -> None:
+    """Without a client policy too: the caller's machine knows the authorities that sign for it."""
+    text = (
+        TEXT.replace("      backendDefaults:\n        clientPolicy:\n          tls:\n", "", 1)
+        .replace("            certificate: {sds: {secretName: churn-training}}\n", "", 1)
+        .replace("            validation: {trust: {sds: {secretName: ml}}}\n", "", 1)
+        .replace(
+            "virtualNodeName: labels\n",
+            "virtualNodeName: labels\n    databricks: {servingEndpoint: labels}\n",
+            1,
+        )
+    )
+    (target,) = asked("http://labels.ml.local/v1", text=text).targets
+    assert (target.peer.encrypted, target.peer.expected) == (True, ("labels.corp",))
+    assert "must have signed" in target.peer.said
+
+
+def test_a_long_time_is_told_to_the_millisecond() -> None:
+    """A million seconds and a half, not 1e+06."""
+    text = TEXT.replace("{unit: s, value: 3}", "{unit: ms, value: 1000000500}")
+    found = asked("GET http://labels.ml.local/v1", "x-cohort: b", text=text)
+    assert next(it.value for it in found.settings if it.name == "perRequest") == "1000000.5 s"
+
+
+def test_time_outs_of_tcp_are_not_those_of_requests() -> None:
+    """A listener of http that declares some has App Mesh's defaults, in Envoy and in words."""
+    declared = "timeout: {http: {perRequest: {unit: s, value: 7}}}"
+    text = TEXT.replace(declared, "timeout: {tcp: {idle: {unit: s, value: 7}}}")
+    (target,) = asked("http://labels.ml.local/v1", text=text).targets
+    assert [(it.name, it.value) for it in target.settings] == [
+        ("perRequest", "15 s"),
+        ("idle", "300 s"),
+    ]
+
+
 def test_an_explanation_is_plain_data() -> None:
     """JSON takes it as it is."""
     found = asked("http://labels.ml.local/v1")

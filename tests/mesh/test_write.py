@@ -11,7 +11,7 @@ from tests.mesh.any_mesh import any_mesh, connected
 
 # Whole meshes are large for hypothesis, and it says so.
 any_size = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
 )

@@ -66,6 +66,7 @@ def lab(
     *,
     ports: Mapping[str, int] | None = None,
     authorities: str = "/etc/ssl/certs/ca-certificates.crt",
+    dns_port: int | None = None,
 ) -> Iterator[Lab]:
     """The mesh of a text at work: every client and gateway, and each node that has a program."""
     wanted = dict.fromkeys(re.findall(r"\b([A-Z0-9]+)_PORT\b", text))
@@ -88,6 +89,7 @@ def lab(
                     if isinstance(own, Mapping)
                     else None,
                     authorities=authorities,
+                    dns_port=dns_port,
                 )
             )
         yield Lab(mesh=mesh, folder=folder, ports=found, sidecars=sidecars)

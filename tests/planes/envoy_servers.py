@@ -166,11 +166,14 @@ class Http2Answer:
     headers: Mapping[str, str]
 
 
-def call_http2(port: int, authority: str, path: str, *, method: str = "GET") -> Http2Answer:
+def call_http2(
+    port: int, authority: str, path: str, *, method: str = "GET", **sent: str
+) -> Http2Answer:
     """One request of http2 in plain text, on a connection of its own."""
     http2 = H2Connection(H2Configuration(header_encoding="utf-8"))
     http2.initiate_connection()
     ask = [(":method", method), (":path", path), (":scheme", "http"), (":authority", authority)]
+    ask += [(key.replace("_", "-"), value) for key, value in sent.items()]
     headers: dict[str, str] = {}
     body = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
@@ -202,8 +205,12 @@ class TcpProgram:
 
 
 @contextmanager
-def serving_tcp(greeting: bytes = b"") -> Iterator[TcpProgram]:
-    """A server that speaks first, as databases do, and then says again what it hears."""
+def serving_tcp(greeting: bytes = b"", *, stays_s: float = 0.0) -> Iterator[TcpProgram]:
+    """A server that speaks first, as databases do, and then says again what it hears.
+
+    It hangs up so many seconds after its caller has said all.
+    """
+    ended = threading.Event()
     heard: list[bytes] = []
     met: list[int] = []
 
@@ -214,15 +221,19 @@ def serving_tcp(greeting: bytes = b"") -> Iterator[TcpProgram]:
             while data := peer.recv(65536):
                 heard.append(data)
                 peer.sendall(data)
+            ended.wait(stays_s)
 
     with listening(serve) as port:
         yield TcpProgram(port=port, heard=heard, met=met)
+        ended.set()
 
 
 @contextmanager
-def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+def listening(
+    serve: Callable[[socket.socket], None], *, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[int]:
     """A port on which each connection is served by a thread of its own."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+    with socket.create_server((host, port), backlog=128) as server:
         thread = threading.Thread(target=_accept, args=(server, serve), daemon=True)
         thread.start()
         yield int(server.getsockname()[1])

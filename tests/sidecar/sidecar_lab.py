@@ -294,13 +294,20 @@ class Load:
 def load(port: int, threads: int = 4) -> Iterator[Load]:
     """Load while the block runs."""
     made = Load(port)
-    workers = [threading.Thread(target=made.run, daemon=True) for _ in range(threads)]
+    with at_work(made.run, made.is_over, threads=threads):
+        yield made
+
+
+@contextmanager
+def at_work(run: Callable[[], None], is_over: threading.Event, *, threads: int) -> Iterator[None]:
+    """Threads that run while the block does, until they are told that it is over."""
+    workers = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
     for worker in workers:
         worker.start()
     try:
-        yield made
+        yield
     finally:
-        made.is_over.set()
+        is_over.set()
         for worker in workers:
             worker.join(20)
 

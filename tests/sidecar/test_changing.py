@@ -18,6 +18,7 @@ from meshml_dbx.traffic.log_folder import CHANGE_REQUEST
 from tests.sidecar.sidecar_lab import (
     Supervisor,
     address,
+    at_work,
     call,
     logs_of,
     make_plan,
@@ -98,15 +99,8 @@ class Calls:
 def calling(port: int, threads: int = 4) -> Iterator[Calls]:
     """Calls without end while the block runs."""
     made = Calls(port)
-    workers = [threading.Thread(target=made.run, daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    try:
+    with at_work(made.run, made.is_over, threads=threads):
         yield made
-    finally:
-        made.is_over.set()
-        for worker in workers:
-            worker.join(20)
 
 
 # --- the order, without Envoy -----------------------------------------------------------------
