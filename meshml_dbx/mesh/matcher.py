@@ -24,12 +24,13 @@ from meshml_dbx.mesh.spec import (
     HttpRewrite,
     HttpRouteMatch,
     Mesh,
+    Protocol,
     Route,
     TcpRouteMatch,
     VirtualGateway,
     VirtualNode,
 )
-from meshml_dbx.mesh.ways import Provided, Way, node_target, provided
+from meshml_dbx.mesh.ways import HTTP2_PROTOCOLS, Provided, Way, node_target, provided
 
 Outcome = Literal[
     "route",
@@ -276,7 +277,7 @@ def _compile(mesh: Mesh, member: str) -> MemberRoutes:
     return MemberRoutes(
         member=member,
         hosts=_by_domain(called),
-        http2_hosts=_by_domain(http2),
+        http2_hosts=_by_domain(http2, bare=HTTP2_PROTOCOLS),
         tcp=_by_address(called),
         normal_paths=any(asks_for_path(route) for it in called for route in it.provided.routes),
         drops_others=why_others_dropped(mesh, member),
@@ -300,11 +301,16 @@ def _is_open(mesh: Mesh, virtual_service: str) -> bool:
     return False
 
 
-def _by_domain(called: Sequence[ServiceRules]) -> dict[str, ServiceRules]:
-    """The rules behind each authority; of two services that claim one, the first has it."""
+def _by_domain(
+    called: Sequence[ServiceRules], *, bare: Sequence[Protocol] = ()
+) -> dict[str, ServiceRules]:
+    """The rules behind each authority; of two services that claim one, the first has it.
+
+    A name without a port means the first port of the protocols in ``bare``, else that of http.
+    """
     hosts: dict[str, ServiceRules] = {}
     for rules in called:
-        for host in rules.provided.hosts:
+        for host in rules.provided.hosts_preferring(bare):
             if host.way == rules.way:
                 for domain in host.domains:
                     hosts.setdefault(domain.lower(), rules)

@@ -4,8 +4,8 @@ A mesh and a service's name go in, its ways and the host names of each come out.
 renders them as virtual hosts, and the matcher decides by them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.order import ordered_routes
@@ -20,6 +20,7 @@ from meshml_dbx.mesh.spec import (
 )
 
 HTTP_PORT, HTTPS_PORT = 80, 443
+HTTP2_PROTOCOLS: tuple[Protocol, ...] = ("http2", "grpc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Provided:
     @property
     def speaks_http2(self) -> bool:
         """Whether callers come with http2 or gRPC."""
-        return any(way.protocol in {"http2", "grpc"} for way in self.ways)
+        return any(way.protocol in HTTP2_PROTOCOLS for way in self.ways)
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -88,6 +89,15 @@ class Provided:
             )
             for way in ways
         )
+
+    def hosts_preferring(self, protocols: Collection[Protocol]) -> tuple[Host, ...]:
+        """The hosts, the bare name meaning the first port that speaks one of these protocols."""
+        preferred = next((host for host in self.hosts if host.way.protocol in protocols), None)
+        if preferred is None or self.name in preferred.domains:
+            return self.hosts
+        own = {host: tuple(it for it in host.domains if it != self.name) for host in self.hosts}
+        own[preferred] = (self.name, *own[preferred])
+        return tuple(replace(host, domains=domains) for host, domains in own.items())
 
     def routes_at(self, way: Way) -> tuple[Route, ...]:
         """The routes that a call by this way may take."""

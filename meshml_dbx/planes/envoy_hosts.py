@@ -49,12 +49,14 @@ def service_hosts(
     """
     hosts, taken = [], {"*"}
     for one in called:
-        for name, domains, way in _hosts_of(one, bare):
-            free = [domain for domain in domains if domain.lower() not in taken]
+        for host in one.hosts_preferring(bare):
+            free = [domain for domain in host.domains if domain.lower() not in taken]
             taken |= {domain.lower() for domain in free}
             if free:
-                own = _service_routes(mesh, member, one, way)
-                hosts.append(_service_host(name, free, [*(first or {}).get(one.name, ()), *own]))
+                own = _service_routes(mesh, member, one, host.way)
+                hosts.append(
+                    _service_host(host.name, free, [*(first or {}).get(one.name, ()), *own])
+                )
     return hosts
 
 
@@ -65,17 +67,6 @@ def _service_host(name: str, domains: list[str], routes: list[Body]) -> Body:
         "include_request_attempt_count": True,
         "routes": routes,
     }
-
-
-def _hosts_of(called: Provided, bare: Collection[Protocol]) -> list[tuple[str, list[str], Way]]:
-    """One host for all ports of a service, or one for each where a port makes a difference."""
-    hosts = called.hosts
-    preferred = next((host for host in hosts if host.way.protocol in bare), None)
-    if preferred is None or called.name in preferred.domains:
-        return [(host.name, list(host.domains), host.way) for host in hosts]
-    moved = {host: [it for it in host.domains if it != called.name] for host in hosts}
-    moved[preferred].insert(0, called.name)
-    return [(host.name, domains, host.way) for host, domains in moved.items()]
 
 
 # --- routes -----------------------------------------------------------------------------------

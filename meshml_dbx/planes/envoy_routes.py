@@ -8,7 +8,7 @@ import base64
 
 from meshml_dbx.mesh.matcher import AMAZON_HOSTS, DROPPED, EXTERNAL, TUNNEL, why_others_dropped
 from meshml_dbx.mesh.spec import Mesh
-from meshml_dbx.mesh.ways import Provided
+from meshml_dbx.mesh.ways import HTTP2_PROTOCOLS, Provided
 from meshml_dbx.planes.envoy_clusters import EXTERNAL_CLUSTER
 from meshml_dbx.planes.envoy_hosts import (
     OUR_HEADERS,
@@ -52,7 +52,7 @@ def grpc_routes(mesh: Mesh, member: str) -> Resource:
             {**catch_all(DROPPED, **answer(403, reason)), "metadata": route_metadata(mesh, None)}
         ],
     }
-    hosts = [*service_hosts(mesh, member, called, bare=("http2", "grpc")), nobody]
+    hosts = [*service_hosts(mesh, member, called, bare=HTTP2_PROTOCOLS), nobody]
     body = route_configuration(GRPC_ROUTES, hosts, drop=(_CREDENTIALS,))
     return Resource(kind="route_configuration", name=GRPC_ROUTES, body=body)
 

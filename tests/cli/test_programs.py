@@ -142,7 +142,7 @@ for method, target in (("GET", "http://labels.small.local/v1/labels/7"), ("CONNE
 
 
 def test_the_token_is_kept_where_only_the_owner_reads(mesh: SmallMesh) -> None:
-    """No log, argument list or statement of facts holds it: Envoy's private routes alone do."""
+    """No log, argument list or statement of facts holds it: the routes and the wiring alone do."""
     code = f"""
 import os, time, urllib.request, urllib.error
 try:
@@ -164,7 +164,8 @@ time.sleep(60)
         assert mode_of(private) == 0o700
     done = running.finish()
     assert len(token) >= 32
-    assert (holding, arguments) == ([private / "xds" / "rds.json"], [])
+    expected = {private / "xds" / "rds.json", private / "wiring.json"}
+    assert (set(holding), arguments) == (expected, [])
     assert {mode for path, mode in modes.items() if path.is_dir()} <= {0o700}
     shared = {path.name: oct(mode) for path, mode in modes.items() if mode & 0o077}
     assert shared == {}
