@@ -24,9 +24,11 @@ def telling(hosts: Mapping[str, Sequence[str]]) -> Iterator[int]:
         ended = threading.Event()
         thread = threading.Thread(target=_serve, args=(server, hosts, ended), daemon=True)
         thread.start()
-        yield int(server.getsockname()[1])
-        ended.set()
-        thread.join()
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _serve(

@@ -139,6 +139,10 @@ OUTLIERS = f"""outlierDetection:
         maxEjectionPercent: PERCENT"""
 
 
+UNTIL_EJECTED = (FAILURES, FAILURES + 1)
+"""How many calls an endpoint gets: the next may be on its way before its ejection is known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """A client, and the programs at the two addresses of one node."""
@@ -182,7 +186,8 @@ def test_outlier_ejection_and_return(subject: Subject, tmp_path: Path) -> None:
         made.one.usual = "500"
         found, one, two = made.counted(16)
         begun = time.monotonic()
-        assert (sorted(found), one, two) == ([200] * 13 + [500] * 3, FAILURES, 13)
+        assert one in UNTIL_EJECTED
+        assert (sorted(found), two) == ([200] * two + [500] * one, 16 - one)
         made.one.usual = OK
         assert made.counted(10) == ([200] * 10, 0, 10)
         assert time.monotonic() - begun < EJECTED_S
@@ -205,7 +210,7 @@ def test_one_outlier_may_always_be_ejected(subject: Subject, tmp_path: Path) -> 
         made.one.usual = made.two.usual = "500"
         found, one, two = made.counted(16)
         assert found == [500] * 16
-        assert min(one, two) == FAILURES
+        assert min(one, two) in UNTIL_EJECTED
 
 
 def test_all_may_be_ejected(subject: Subject, tmp_path: Path) -> None:
@@ -213,8 +218,8 @@ def test_all_may_be_ejected(subject: Subject, tmp_path: Path) -> None:
     with pair(subject, tmp_path / "mesh", percent=100) as made:
         made.one.usual = made.two.usual = "500"
         found, one, two = made.counted(10)
-        assert found == [500] * (2 * FAILURES) + [503] * (10 - 2 * FAILURES)
-        assert (one, two) == (FAILURES, FAILURES)
+        assert found == [500] * (one + two) + [503] * (10 - one - two)
+        assert {one, two} <= set(UNTIL_EJECTED)
 
 
 # --- endpoints --------------------------------------------------------------------------------
