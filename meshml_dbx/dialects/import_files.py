@@ -24,12 +24,13 @@ from meshml_dbx.dialects.sources import Source
 from meshml_dbx.dialects.terraform import read_terraform
 from meshml_dbx.dialects.to_mesh import load_document, loosen
 from meshml_dbx.dialects.tree import Node, Place, Series, Table, UnreadableError, scalars
-from meshml_dbx.errors import MeshMLError
+from meshml_dbx.errors import MeshInvalidError, MeshMLError
 from meshml_dbx.findings import Finding, Severity, finding
 from meshml_dbx.mesh.checks import check_mesh
 from meshml_dbx.mesh.limits import PARAMETER
 from meshml_dbx.mesh.load import LoadedMesh, collector_paused
 from meshml_dbx.mesh.spec import InjectedDefaults, Mesh
+from meshml_dbx.mesh.write import mesh_to_yaml
 
 _FILLED: set[Dialect] = {"own", "kubernetes"}  # the API's JSON is filled use by use
 _LOOSE: set[Dialect] = {"cloudformation", "terraform"}  # "80" is as good as 80 there
@@ -91,6 +92,20 @@ class Imported:
     def definitions(self) -> Mapping[Kind, int]:
         """How many definitions of each kind the files hold, before equal ones fall together."""
         return sum((Counter(one.definitions) for one in self.files), Counter[Kind]())
+
+    def to_yaml(self) -> str:
+        """The mesh as the text of a mesh file, which every other journey reads.
+
+        Raises:
+            MeshInvalidError: the definitions make no mesh.
+        """
+        if self.mesh is None:
+            raise MeshInvalidError(
+                f"the definitions make no mesh: {self.summary()}",
+                findings=self.findings,
+                advice="see the findings of the import",
+            )
+        return mesh_to_yaml(self.mesh)
 
     def summary(self) -> str:
         """One line on what was found: definitions by kind, files by dialect."""

@@ -237,7 +237,7 @@ def test_workers_that_end(server: AnsweringServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.skipif(find_spec("grpc") is None, reason="pyspark[connect] is not installed")
+@pytest.mark.skipif(find_spec("grpc_status") is None, reason="pyspark[connect] is not installed")
 def test_connect(server: AnsweringServer, tmp_path: Path) -> None:
     """The same through Spark Connect, where the driver has no SparkContext."""
     found = ends(run_child("connect", server, tmp_path))
