@@ -70,6 +70,8 @@ class RequestExplanation:
     sentence: str
     advice: str
     considered: tuple[Considered, ...]
+    not_asked: tuple[str, ...]
+    """Names of the routes that come after the one that takes it, in their order."""
     settings: tuple[Setting, ...]
     targets: tuple[Target, ...]
 
@@ -179,6 +181,12 @@ def _rules_asked(
             return
 
 
+def _not_asked(decision: Decision) -> tuple[str, ...]:
+    rules = decision.reached.rules if decision.reached else ()
+    asked = next((at for at, rule in enumerate(rules, 1) if rule is decision.rule), len(rules))
+    return tuple(rule.name for rule in rules[asked:])
+
+
 def _checks(loaded: LoadedMesh, rule: Rule, facts: Facts) -> Iterator[Checked]:
     base = f"{rule.place}.spec.{rule.declared.spec.field}.match"
     for condition in rule.conditions:
@@ -212,6 +220,7 @@ def _explanation(
         sentence=sentence_of(decision, caller, request),
         advice=advice_of(mesh, decision, member, request),
         considered=considered,
+        not_asked=_not_asked(decision),
         settings=tuple(route_settings(loaded, mesh, decision)),
         targets=tuple(_targets(loaded, mesh, member, decision)),
     )

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from meshml_dbx.mesh.explained import Considered, RequestExplanation, Target
     from meshml_dbx.mesh.settings_of import Setting
 
+_NAMED = 5
+
 
 def lines_of(found: "RequestExplanation") -> Iterator[str]:
     """The answer, the rules in their order, the policies, the targets, the advice."""
@@ -18,6 +20,8 @@ def lines_of(found: "RequestExplanation") -> Iterator[str]:
         yield "asked in this order:"
         for number, one in enumerate(found.considered, 1):
             yield from _rule(number, one)
+    if found.not_asked:
+        yield f"  not asked any more: {_some(found.not_asked)}"
     if found.settings:
         yield ""
         yield "policies of the call:"
@@ -30,6 +34,11 @@ def lines_of(found: "RequestExplanation") -> Iterator[str]:
     if found.advice:
         yield ""
         yield f"next: {found.advice}"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _rule(number: int, one: "Considered") -> Iterator[str]:

@@ -167,10 +167,10 @@ def _look_up(mesh: Mesh, kind: str, known: Mapping[str, _Entry], name: str) -> _
         return known[name]
     guess = closest(name, known)
     asked = f"; did you mean {guess}?" if guess else ""
-    there = f"the {kind}s there are: {', '.join(sorted(known))}" if known else f"it has no {kind}s"
+    there = f"use one that it has; the {kind}s there are: {', '.join(sorted(known))}"
     raise UnknownNameError(
         f"mesh {mesh.mesh.mesh_name} has no {kind} {name}{asked}",
-        advice=f"use one that it has; {there}",
+        advice=there if known else f"it has no {kind}s at all: add it to the mesh file",
     )
 
 

@@ -16,6 +16,8 @@ from meshml_dbx.planes.fit_words import Plane
 
 _TOPICS_SHOWN = 5
 _STEPS = re.compile(r"[.\[]")
+_DOTS = re.compile(r"(?=\.)")
+_PLACE_WIDTH = 40  # characters: three planes fit beside it in a terminal of 160
 _Told = tuple[str, str, str, str]  # verdict, topic, why, advice
 
 
@@ -106,7 +108,7 @@ class FitReport:
     def _shown(self, paths: Sequence[str]) -> str:
         first = paths[0]
         line = self.loaded.line_of(first)
-        place = f"{line}: {first}" if line else f"{first} (by default)"
+        place = _folded(f"{line}: {first}" if line else f"{first} (by default)")
         return f"{place}\nand {len(paths) - 1} more" if len(paths) > 1 else place
 
 
@@ -130,6 +132,16 @@ def _outwards(path: str) -> Iterator[str]:
     yield path
     for step in _STEPS.finditer(path):
         yield path[: step.start()]
+
+
+def _folded(place: str) -> str:
+    """A place over as many lines as its length asks for, none of them broken inside a name."""
+    lines = [""]
+    for step in _DOTS.split(place):
+        if lines[-1].strip() and len(lines[-1]) + len(step) > _PLACE_WIDTH:
+            lines.append("  ")
+        lines[-1] += step
+    return "\n".join(lines)
 
 
 def _cell_once(seen: set[tuple[int, _Told]], column: int, told: _Told) -> str:

@@ -129,9 +129,11 @@ def test_every_rule_is_told_in_order_up_to_the_winner() -> None:
 
 
 def test_what_comes_after_the_winner_is_not_asked() -> None:
-    """A proxy takes the first that fits."""
+    """A proxy takes the first that fits; the names of the others are told."""
     found = asked("http://labels.ml.local/v1", "x-cohort: b")
     assert [it.name for it in found.considered] == ["canary"]
+    assert found.not_asked == ("off", "rest")
+    assert "  not asked any more: off, rest" in found.lines()
     assert found.sentence.endswith("of churn-training takes route canary")
 
 

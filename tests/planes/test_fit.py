@@ -315,12 +315,22 @@ def test_the_table_has_a_column_for_each_plane_and_each_leaf_once() -> None:
     """Planes rule on parts of different size; the table is cut where any of them is."""
     loaded = read_mesh(EVERY_FIELD)
     report = fit_report(loaded, every_field())
-    shown = [re.sub(r"^\d+: | \(by default\)$", "", row[0]) for row in report.every_row()]
+    places = [re.sub(r"\n +", "", row[0]) for row in report.every_row()]
+    shown = [re.sub(r"^\d+: | \(by default\)$", "", place) for place in places]
     parts = set(shown)
     empty = {"virtualNodes[features].spec.backends", "virtualNodes[features].spec.backendGroups"}
     over = [sum(out in parts for out in _outwards(leaf)) for leaf in {*leaves(loaded)} - empty]
     assert (len(parts), set(over)) == (len(shown), {1})
     assert {len(row) for row in report.every_row()} == {1 + len(PLANES)}
+
+
+def test_a_long_place_is_told_over_several_lines_broken_at_its_dots() -> None:
+    """So that a narrow terminal breaks no name apart."""
+    report = fit_report(read_mesh(EVERY_FIELD), every_field())
+    lines = [line for row in report.every_row() for line in row[0].split("\n")]
+    steps = [re.sub(r"\[[^]]*\]", "", line) for line in lines]
+    assert any(line.startswith("  .") for line in lines)
+    assert all(step.strip(" .").count(".") <= 1 for step in steps if len(step) > 44)
 
 
 def test_groups_hold_each_part_that_some_plane_does_not_keep() -> None:
