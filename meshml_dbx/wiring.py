@@ -101,7 +101,7 @@ def wire(
         environment=settings.environment or mesh.tags.get("environment"),
         access_log=str(logs.access),
         bind=bind,
-        egress_port=free_port() if egress else None,
+        egress_port=free_port(taken=(app_ports or {}).values()) if egress else None,
         grpc_port=local.pop(GRPC_VARIABLE) if has_grpc else None,
         grpc_socket=GRPC_SOCKET if has_grpc else None,
         tcp_ports=local,
@@ -145,7 +145,11 @@ def local_ports(mesh: Mesh, member: str) -> dict[str, int]:
 def program_ports(mesh: Mesh, node: str, serving: Serving) -> dict[int, int]:
     """Where the program listens, by the node's port that leads there."""
     ports = [listener.port_mapping.port for listener in member_listeners(mesh, node)]
-    return {port: serving.app_ports.get(port) or serving.app_port or free_port() for port in ports}
+    found: dict[int, int] = {}
+    for port in ports:
+        own = serving.app_ports.get(port) or serving.app_port
+        found[port] = own or free_port(taken=found.values())
+    return found
 
 
 def listens_of(loaded: LoadedMesh, member: str, wiring: Wiring) -> tuple[tuple[str, int], ...]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshml_dbx.sidecar import free_port
+from tests.free_ports import free_port
 
 SERVICE = (sys.executable, str(Path(__file__).with_name("small_service.py")))
 LABELS = "http://labels.small.local/v1/labels/7"

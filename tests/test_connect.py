@@ -290,7 +290,7 @@ def test_a_loaded_mlflow_is_asked_for_its_store(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def server(store: Path) -> Iterator[str]:
     """A real tracking server over the store, as a team has one."""
-    from meshml_dbx.sidecar import free_port
+    from tests.free_ports import free_port
 
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]

@@ -21,7 +21,7 @@ from meshml_dbx.member import (
 )
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
 from meshml_dbx.settings import Settings, prepare_state, read_settings
-from meshml_dbx.sidecar import free_port
+from tests.free_ports import free_port
 from tests.small_mesh import make_mesh
 
 

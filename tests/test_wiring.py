@@ -12,8 +12,10 @@ from meshml_dbx.errors import LogFolderError
 from meshml_dbx.member import plan_client, plan_gateway, plan_node
 from meshml_dbx.mesh.load import LoadedMesh, read_mesh
 from meshml_dbx.settings import Settings, read_settings
-from meshml_dbx.sidecar import SidecarPlan, free_port, steady_port
+from meshml_dbx.sidecar import SidecarPlan, steady_port
+from meshml_dbx.sidecar import free_port as free_sidecar_port
 from meshml_dbx.wiring import Serving, declared_log_path
+from tests.free_ports import free_port
 from tests.planes.envoy_servers import serving_grpc, serving_tcp
 from tests.small_mesh import SmallMesh, make_mesh, wait_for
 
@@ -87,6 +89,13 @@ def test_a_name_has_its_port_each_time() -> None:
     assert steady_port("many/job/a", taken=[port]) != port
     with socket.create_server(("127.0.0.1", port)):
         assert steady_port("many/job/a") != port
+
+
+def test_a_free_port_is_none_of_those_given_before() -> None:
+    """The system gives a port twice to who asks twice: what is taken is never given again."""
+    even = range(0, 65_536, 2)
+    ports = [free_sidecar_port(taken=even) for _ in range(20)]
+    assert [port % 2 for port in ports] == [1] * 20
 
 
 def variables(plan: SidecarPlan) -> dict[str, str]:

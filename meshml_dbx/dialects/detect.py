@@ -6,11 +6,12 @@ from typing import Literal, get_args
 
 from meshml_dbx.dialects.api_json import DESCRIBED, NAME_FIELDS, kind_of_name
 from meshml_dbx.dialects.own import ENTRY_LISTS
-from meshml_dbx.dialects.tree import Node, Scalar, Table
+from meshml_dbx.dialects.tree import Node, Scalar, Series, Table
 
 Dialect = Literal["api-json", "cloudformation", "kubernetes", "terraform", "own"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 _TERRAFORM = {".tf", ".tfvars", ".hcl"}
+_LISTED = ("meshes", "routes", "gatewayRoutes", *ENTRY_LISTS)
 _OURS = {"mesh", "tags", "injectedDefaults", *ENTRY_LISTS}
 
 
@@ -23,6 +24,19 @@ def dialect_of(tree: Node) -> Dialect | None:
     if not isinstance(tree, Table):
         return None
     return next((dialect for dialect, is_in in _SHAPES if is_in(tree)), None)
+
+
+def is_listing(tree: Node) -> bool:
+    """Whether a document is what a list call answers: arns and names, and not one spec."""
+    if not isinstance(tree, Table):
+        return False
+    lists = (tree.get(key) for key in _LISTED)
+    return any(
+        isinstance(item, Table) and "arn" in item and "spec" not in item
+        for found in lists
+        if isinstance(found, Series)
+        for item in found.items
+    )
 
 
 def _is_terraform(tree: Table) -> bool:

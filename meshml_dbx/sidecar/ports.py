@@ -11,12 +11,17 @@ from meshml_dbx.errors import MeshMLError, PortTakenError
 _FIRST_STEADY_PORT, _STEADY_PORTS = 20_000, 10_000
 
 
-def free_port(bind: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at this address; nobody else is kept from taking it."""
-    with _socket_for(bind) as probe:
-        probe.bind((bind, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(bind: str = "127.0.0.1", *, taken: Collection[int] = ()) -> int:
+    """A port that nobody listens on at this address; nobody else is kept from taking it.
+
+    The system may give one port twice to who asks twice: pass what it gave before as taken.
+    """
+    while True:
+        with _socket_for(bind) as probe:
+            probe.bind((bind, 0))
+            port: int = probe.getsockname()[1]
+        if port not in taken:
+            return port
 
 
 def steady_port(name: str, *, taken: Collection[int] = ()) -> int:

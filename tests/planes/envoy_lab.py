@@ -12,8 +12,9 @@ from pathlib import Path
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.spec import Mesh
+from tests.free_ports import free_port
 from tests.planes.envoy_mesh import mesh_of
-from tests.planes.envoy_world import TOKEN, Answer, Caller, Sidecar, free_port, identities, running
+from tests.planes.envoy_world import TOKEN, Answer, Caller, Sidecar, identities, running
 
 Programs = Mapping[str, int | Mapping[str, int]]
 """By node: its program's port, or, for a node of several ports, one for each ``…_PORT``."""

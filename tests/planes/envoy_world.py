@@ -8,14 +8,13 @@ import base64
 import http.client
 import json
 import os
-import random
 import socket
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,20 +35,12 @@ from meshml_dbx.planes import (
 from meshml_dbx.traffic.access_log import attempt_of, call_of, connection_of
 from meshml_dbx.traffic.call import Attempt, Call, Connection
 from meshml_dbx.trust import supply_identity
+from tests.free_ports import free_port
 from tests.planes.envoy_mesh import labels_mesh
 
 TOKEN = os.urandom(12).hex()
 FLAGS = "--disable-hot-restart --concurrency 1 --file-flush-interval-msec 200"
 FLAGS += " --reject-unknown-dynamic-fields -l warning"
-
-
-def free_port() -> int:
-    """A TCP port that is free now, below those that outgoing connections take for themselves."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 # --- programs ---------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import pytest
 
 from meshml_dbx.planes import IdentityPaths
 from meshml_dbx.traffic.call import Call
+from tests.free_ports import free_port
 from tests.planes.envoy_mesh import labels_mesh
 from tests.planes.envoy_world import (
     Caller,
     World,
-    free_port,
     identities,
     labels_world,
     running,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.free_ports import free_port
 from tests.planes.envoy_mesh import labels_mesh
 from tests.planes.envoy_world import (
     Answer,
     Caller,
     Sidecar,
-    free_port,
     identities,
     running,
     serving,

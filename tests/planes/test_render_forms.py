@@ -34,7 +34,7 @@ from meshml_dbx.planes.render_terms import (
     placed_identities,
     wiring_of,
 )
-from meshml_dbx.sidecar import free_port
+from tests.free_ports import free_port
 from tests.planes.envoy_mesh import labels_mesh, mesh_of
 from tests.planes.envoy_world import identities
 from tests.render_lab import (

@@ -202,11 +202,3 @@ def answering(*, tls: ssl.SSLContext | None = None) -> Iterator[AnsweringServer]
         server.shutdown()
         with suppress(OSError):
             server.server_close()
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

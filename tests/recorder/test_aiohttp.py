@@ -13,7 +13,8 @@ import aiohttp.web
 import pytest
 
 from meshml_dbx.traffic.context import CURRENT_STAGE
-from tests.recorder.answering import AnsweringServer, answering, free_port
+from tests.free_ports import free_port
+from tests.recorder.answering import AnsweringServer, answering
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying
 from tests.small_pki import Authority, server_context

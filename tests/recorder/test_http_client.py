@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from meshml_dbx.recorder.recorder import Recorder
-from tests.recorder.answering import AnsweringServer, free_port
+from tests.free_ports import free_port
+from tests.recorder.answering import AnsweringServer
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying, sending
 

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from meshml_dbx.traffic.context import CURRENT_STAGE
-from tests.recorder.answering import AnsweringServer, answering, free_port
+from tests.free_ports import free_port
+from tests.recorder.answering import AnsweringServer, answering
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying
 from tests.small_pki import Authority, server_context

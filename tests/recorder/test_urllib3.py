@@ -20,7 +20,8 @@ import urllib3
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util import Retry, Timeout
 
-from tests.recorder.answering import AnsweringServer, answering, free_port
+from tests.free_ports import free_port
+from tests.recorder.answering import AnsweringServer, answering
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying, sending
 from tests.small_pki import Authority, server_context

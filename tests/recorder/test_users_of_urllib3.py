@@ -22,7 +22,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from tests.recorder.answering import AnsweringServer, free_port
+from tests.free_ports import free_port
+from tests.recorder.answering import AnsweringServer
 from tests.recorder.recorded import Recorded, recorded
 from tests.recorder.wire import proxying
 

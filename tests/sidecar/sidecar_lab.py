@@ -20,8 +20,9 @@ from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from meshml_dbx.sidecar import CloseLimits, SidecarPlan, find_envoy, free_port, supervise
+from meshml_dbx.sidecar import CloseLimits, SidecarPlan, find_envoy, supervise
 from meshml_dbx.traffic.log_folder import SidecarLogs, StateFolder
+from tests.free_ports import free_port
 
 TYPES = "type.googleapis.com/envoy"
 TOKEN = "not-for-the-log"  # noqa: S105  # of no use to anybody

@@ -1,12 +1,16 @@
 """Changing a living sidecar: no call lost on the way, nothing changed where Envoy refuses."""
 
 import json
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import pytest
 
 from meshml_dbx.sidecar import Change, SidecarPlan, WantedChange, request_change
 from meshml_dbx.sidecar.transaction import steps_of
-from meshml_dbx.traffic.log_folder import CHANGE_REQUEST
+from meshml_dbx.traffic.log_folder import CHANGE_ANSWER, CHANGE_REQUEST
 from tests.sidecar.sidecar_lab import (
     Supervisor,
     address,
@@ -201,6 +205,44 @@ def test_the_log_knows_which_mesh_was_served_when(tmp_path: Path, plan: SidecarP
         found.stop()
     declared = records(logs_of(tmp_path, plan), "mesh", "declared")
     assert [line["mesh_version"] for line in declared] == ["v1", "v2"]
+
+
+def test_each_of_many_who_ask_at_once_gets_an_answer_of_his_own(
+    tmp_path: Path, plan: SidecarPlan
+) -> None:
+    """Whoever is told that a change was taken over finds that mesh in the log: none is lost."""
+    versions = [f"v{number}" for number in range(2, 8)]
+    wanted = [
+        with_route(plan.files, direct_response={"status": 200 + number})
+        for number in range(len(versions))
+    ]
+    with supervisor(tmp_path, plan) as found, ThreadPoolExecutor(len(versions)) as pool:
+        changes = list(pool.map(partial(ask, found), wanted, versions))
+        found.stop()
+    declared = records(logs_of(tmp_path, plan), "mesh", "declared")
+    assert [change.reason for change in changes] == [""] * len(versions)
+    assert sorted(str(line["mesh_version"]) for line in declared) == ["v1", *versions]
+
+
+def test_the_answer_to_a_killed_reload_is_nobody_elses(tmp_path: Path, plan: SidecarPlan) -> None:
+    """An asker who was killed leaves a request; the next one is not told what became of that."""
+    with supervisor(tmp_path, plan) as found:
+        os.kill(found.process.pid, signal.SIGSTOP)  # the other answer is to be there first
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(
+                ask, found, with_route(plan.files, direct_response={"status": 204})
+            )
+            while not (found.folder / CHANGE_REQUEST).exists():
+                time.sleep(0.02)
+            (found.folder / CHANGE_ANSWER).write_text(
+                json.dumps(
+                    {"applied": False, "files": [], "reason": "of another", "request_id": "x"}
+                )
+            )
+            time.sleep(0.2)
+            os.kill(found.process.pid, signal.SIGCONT)
+            assert waiting.result(timeout=60).reason == ""
+        assert call(port_of(plan), "/new") == 204
 
 
 def test_nonsense_in_a_request_does_not_end_the_sidecar(tmp_path: Path, plan: SidecarPlan) -> None:

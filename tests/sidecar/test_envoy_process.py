@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshml_dbx.errors import EnvoyError, MeshMLError, PortTakenError
-from meshml_dbx.sidecar import EnvoyBinary, free_port, require_free
+from meshml_dbx.sidecar import EnvoyBinary, require_free
 from meshml_dbx.sidecar.process import (
     EnvoyProcess,
     is_settled,
@@ -16,6 +16,7 @@ from meshml_dbx.sidecar.process import (
     refused_kinds,
     start_envoy,
 )
+from tests.free_ports import free_port
 from tests.sidecar.sidecar_lab import (
     Upstream,
     await_true,
