@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from meshml_dbx.mesh.checks_names import leads_nowhere
+from meshml_dbx.mesh.encryption import policy_towards
 from meshml_dbx.mesh.limits import has_parameter
 from meshml_dbx.mesh.names import SPIFFE, closest, policy_for, spiffe_id
 from meshml_dbx.mesh.places import (
@@ -22,6 +23,7 @@ from meshml_dbx.mesh.places import (
 from meshml_dbx.mesh.spec import (
     Certificate,
     ClientPolicy,
+    ClientTls,
     ListenerTls,
     SubjectAlternativeNames,
     Validation,
@@ -217,8 +219,12 @@ def _calls(declared: Declared, member: Member) -> Iterator[_Call]:
                 )
 
 
+def _policy_here(call: _Call) -> ClientTls | None:
+    return policy_towards(call.policy.tls if call.policy else None, call.reached.listener)
+
+
 def _refused_client(declared: Declared, call: _Call) -> Iterator[Problem]:
-    tls, own = call.reached.listener.tls, call.policy.tls if call.policy else None
+    tls, own = call.reached.listener.tls, _policy_here(call)
     node = call.reached.node.virtual_node_name
     if tls is None or tls.validation is None or tls.mode == "DISABLED":
         return
@@ -237,13 +243,13 @@ def _refused_client(declared: Declared, call: _Call) -> Iterator[Problem]:
 
 
 def _refused_server(declared: Declared, call: _Call) -> Iterator[Problem]:
-    own = call.policy.tls if call.policy else None
+    own = _policy_here(call)
     node, listener = call.reached.node.virtual_node_name, call.reached.listener
-    port = listener.port_mapping.port
-    if own is None or not own.enforce or (own.ports and port not in own.ports):
+    if own is None or not own.enforce:
         return
     tls = listener.tls
     if tls is None or tls.mode == "DISABLED":
+        port = listener.port_mapping.port
         what = f"{call.caller} insists on TLS, and {node} speaks none on port {port}"
         yield Problem("server-refused", f"{call.policy_path}.tls", what)
         return

@@ -364,6 +364,14 @@ def test_a_caller_insists_on_tls_only_on_the_ports_it_names() -> None:
     assert [code for code, _, _ in findings_of(text)] == ["plaintext"]
 
 
+def test_a_certificate_for_other_ports_is_not_shown_at_this_one() -> None:
+    """The caller speaks TLS because the node insists, and shows nothing."""
+    text = changed("enforce: true", "enforce: true\n            ports: [18082]")
+    at = f"mesh.yml:{line_with(text, 'backends:')}"
+    words = "churn-training shows no certificate, and labels-v1 asks for one"
+    assert findings_of(text) == [("client-refused", at, words)]
+
+
 def test_a_permissive_node_serves_a_caller_in_plain_text() -> None:
     """It asks for a certificate only where there is TLS."""
     text = changed(POLICY, "").replace("mode: STRICT", "mode: PERMISSIVE")
