@@ -200,13 +200,21 @@ def find_lonely_methods(declared: Declared) -> Iterator[Problem]:
 
 
 def find_wrong_rewrites(declared: Declared) -> Iterator[Problem]:
-    """Prefixes put in place of others that do not end with a slash."""
+    """Prefixes put in place of others that do not end with a slash, or in place of none."""
     for path, _, rule in declared.gateway_routes:
-        rewrite = rule.spec.http.action.rewrite if rule.spec.http else None
+        http = rule.spec.http
+        rewrite = http.action.rewrite if http else None
         value = rewrite.prefix.value if rewrite and rewrite.prefix else None
-        if value is not None and not value.endswith("/") and not value.endswith("}"):
+        if http is None or value is None:
+            continue
+        place = f"{path}.spec.{rule.spec.field}.action.rewrite.prefix.value"
+        if http.match.prefix is None:
+            what = (
+                f"{rule.gateway_route_name} puts {value} in place of a prefix, and matches by none"
+            )
+            yield Problem("rewrite-prefix", place, what)
+        elif not value.endswith(("/", "}")):
             what = f"prefix becomes {value}; it must start and end with /"
-            place = f"{path}.spec.{rule.spec.field}.action.rewrite.prefix.value"
             yield Problem("rewrite-prefix", place, what)
 
 

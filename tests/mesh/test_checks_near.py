@@ -98,6 +98,7 @@ def test_a_rule_holds_for_what_is_as_bad(slug: str, old: str, new: str) -> None:
         ),
         ("partial-regex", "^/v[12]", "^/v[12]$"),
         ("rewrite-prefix", "value: /v1", "defaultPrefix: DISABLED"),
+        ("rewrite-prefix", "rewrite: {prefix: {value: /v1}}", "rewrite: {path: {exact: /v1}}"),
         ("log-newline", "%RESPONSE_CODE%", "%RESPONSE_CODE%\\n"),
         (
             "tcp-same-port",
@@ -114,6 +115,15 @@ def test_a_rule_holds_for_what_is_as_bad(slug: str, old: str, new: str) -> None:
 def test_a_rule_is_silent_where_all_is_well(slug: str, old: str, new: str) -> None:
     """A false alarm costs more than a missed one: people stop reading."""
     assert not is_said(slug, old, new)
+
+
+def test_a_prefix_that_replaces_none_is_found() -> None:
+    """The rewrite would be left out without a word."""
+    text = explanation_of("rewrite-prefix").example.replace("value: /v1", "value: /v1/")
+    for match in ("path: {exact: /labels/}", "hostname: {exact: labels.example.com}"):
+        loaded = load_mesh(text.replace("prefix: /labels/", match), source="mesh.yml")
+        said = [one.what for one in check_mesh(loaded) if one.code == "rewrite-prefix"]
+        assert said == ["labels puts /v1/ in place of a prefix, and matches by none"]
 
 
 # --- what is not known yet --------------------------------------------------------------------
