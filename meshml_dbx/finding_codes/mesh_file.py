@@ -53,7 +53,7 @@ MESH_FILE: dict[str, Code] = {
     ),
     "same-address": Code(
         number="MESH009",
-        title="two nodes are reached at the same host name and port",
+        title="two listeners are reached at the same host name and port",
         severity=Severity.ERROR,
         advice="give one of them another port",
     ),

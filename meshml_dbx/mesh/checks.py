@@ -83,6 +83,7 @@ CHECKS: tuple[Callable[[Declared], Iterator[Problem]], ...] = (
     checks_routes.find_reserved_paths,
     checks_nodes.find_undiscoverable,
     checks_nodes.find_same_addresses,
+    checks_nodes.find_repeated_ports,
     checks_nodes.find_same_instances,
     checks_nodes.find_shared_tcp_ports,
     checks_nodes.find_low_ports,

@@ -4,7 +4,7 @@ The placed mesh goes in; problems come out.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from meshml_dbx.mesh.places import (
     Declared,
@@ -14,9 +14,12 @@ from meshml_dbx.mesh.places import (
 )
 from meshml_dbx.mesh.spec import (
     GatewayHealthCheck,
+    GatewayListener,
     HealthCheck,
+    Listener,
     Logging,
     MeshClient,
+    RouterListener,
     VirtualNode,
 )
 
@@ -46,16 +49,38 @@ def find_undiscoverable(declared: Declared) -> Iterator[Problem]:
 
 def find_same_addresses(declared: Declared) -> Iterator[Problem]:
     """Nodes that are reached at one host name and port."""
-    first: dict[tuple[str, int], str] = {}
+    first: dict[tuple[str, int], tuple[str, str]] = {}
     for path, node, listener in placed_listeners(declared):
         dns = node.spec.service_discovery.dns if node.spec.service_discovery else None
         if dns is None or node.is_external:
             continue
         port, host = listener.port_mapping.port, dns.hostname.lower()
-        owner = first.setdefault((host, port), path)
-        if owner != path:
-            what = f"{node.virtual_node_name} is reached at {host}:{port}, as is {owner}"
+        owner, at = first.setdefault((host, port), (node.virtual_node_name, path))
+        if owner != node.virtual_node_name:
+            what = f"{node.virtual_node_name} is reached at {host}:{port}, as is {at}"
             yield Problem("same-address", f"{path}.portMapping.port", what)
+
+
+def find_repeated_ports(declared: Declared) -> Iterator[Problem]:
+    """Ports that a node, a gateway or a router has two listeners on."""
+    for path, node in declared.nodes:
+        yield from _repeated_ports(path, node.virtual_node_name, node.spec.listeners)
+    for path, gateway in declared.gateways:
+        yield from _repeated_ports(path, gateway.virtual_gateway_name, gateway.spec.listeners)
+    for path, router in declared.routers:
+        yield from _repeated_ports(path, router.virtual_router_name, router.spec.listeners)
+
+
+def _repeated_ports(
+    path: str, owner: str, listeners: Sequence[Listener | GatewayListener | RouterListener]
+) -> Iterator[Problem]:
+    seen: set[int] = set()
+    for index, listener in enumerate(listeners):
+        port = listener.port_mapping.port
+        if port in seen:
+            place = f"{path}.spec.listeners[{index}].portMapping.port"
+            yield Problem("same-address", place, f"{owner} listens on {port} twice")
+        seen.add(port)
 
 
 def find_same_instances(declared: Declared) -> Iterator[Problem]:

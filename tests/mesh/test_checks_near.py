@@ -117,6 +117,37 @@ def test_a_rule_is_silent_where_all_is_well(slug: str, old: str, new: str) -> No
     assert not is_said(slug, old, new)
 
 
+@pytest.mark.parametrize(
+    ("slug", "listener", "owner"),
+    [
+        ("rewrite-prefix", "        - portMapping: {port: 8088, protocol: http}\n", "front"),
+        ("same-instances", "        - portMapping: {port: 8080, protocol: http}\n", "labels-v1"),
+    ],
+    ids=["gateway", "cloud map"],
+)
+def test_a_port_that_one_listens_on_twice_is_found(slug: str, listener: str, owner: str) -> None:
+    """A second listener of a port cannot be opened, however its owner is found."""
+    text = explanation_of(slug).example
+    assert listener in text
+    text = text.replace(listener, listener + listener.replace("http", "grpc"), 1)
+    found = check_mesh(load_mesh(text, source="mesh.yml"))
+    port = listener.split()[3].rstrip(",")
+    assert [one.what for one in found if one.code == "same-address"] == [
+        f"{owner} listens on {port} twice"
+    ]
+
+
+def test_a_router_that_is_addressed_by_one_port_twice_is_found() -> None:
+    """Its services answer by their name and port, and only one protocol is spoken there."""
+    listener = "{portMapping: {port: 80, protocol: http}}"
+    text = explanation_of("zero-weight").example
+    assert listener in text
+    found = check_mesh(load_mesh(text.replace(listener, f"{listener}, {listener}"), source="m.yml"))
+    assert [one.what for one in found if one.code == "same-address"] == [
+        "labels listens on 80 twice"
+    ]
+
+
 def test_a_prefix_that_replaces_none_is_found() -> None:
     """The rewrite would be left out without a word."""
     text = explanation_of("rewrite-prefix").example.replace("value: /v1", "value: /v1/")
