@@ -143,9 +143,9 @@ MESH_FILE: dict[str, Code] = {
     ),
     "protocol-mismatch": Code(
         number="MESH024",
-        title="a route, its router's listener and its target's listener speak different protocols",
+        title="a route, or a listener's policy, of another protocol than the listeners speak",
         severity=Severity.WARNING,
-        advice="give all three the same protocol",
+        advice="give all of them the same protocol",
     ),
     "tcp-same-port": Code(
         number="MESH025",

@@ -92,6 +92,7 @@ CHECKS: tuple[Callable[[Declared], Iterator[Problem]], ...] = (
     checks_nodes.find_lone_outliers,
     checks_nodes.find_shared_pools,
     checks_nodes.find_void_policies,
+    checks_nodes.find_other_protocols,
     checks_nodes.find_void_egress_filter,
     checks_nodes.find_lifted_listener_limits,
     checks_nodes.find_stalling_listeners,

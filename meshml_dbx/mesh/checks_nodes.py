@@ -230,6 +230,28 @@ def find_void_policies(declared: Declared) -> Iterator[Problem]:
                 yield Problem("external-policy", f"{path}.{field}", what)
 
 
+def find_other_protocols(declared: Declared) -> Iterator[Problem]:
+    """Time-outs and pools of listeners that speak another protocol."""
+    for path, _, listener in placed_listeners(declared):
+        protocol, port = listener.port_mapping.protocol, listener.port_mapping.port
+        if listener.timeout and listener.timeout.field != protocol:
+            yield _of_another(f"{path}.timeout", listener.timeout.field, protocol, port)
+        if listener.connection_pool and listener.connection_pool.field != protocol:
+            field = listener.connection_pool.field
+            yield _of_another(f"{path}.connectionPool", field, protocol, port)
+    for path, _, way_in in placed_gateway_listeners(declared):
+        protocol, port = way_in.port_mapping.protocol, way_in.port_mapping.port
+        if way_in.connection_pool and way_in.connection_pool.field != protocol:
+            field = way_in.connection_pool.field
+            yield _of_another(f"{path}.connectionPool", field, protocol, port)
+
+
+def _of_another(path: str, field: str, protocol: str, port: int) -> Problem:
+    policy = path.rpartition(".")[2]
+    what = f"the {policy} is one of {field}, and the listener on port {port} speaks {protocol}"
+    return Problem("protocol-mismatch", f"{path}.{field}", what)
+
+
 def find_void_egress_filter(declared: Declared) -> Iterator[Problem]:
     """An ALLOW_ALL that does not hold for virtual nodes that list backends."""
     if declared.mesh.mesh.spec.egress_filter.type != "ALLOW_ALL":

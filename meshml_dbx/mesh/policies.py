@@ -121,6 +121,11 @@ class ConnectionPool:
     tcp: TcpConnectionPool | None = None
 
     @property
+    def field(self) -> str:
+        """The mesh file's field of the one protocol that is set."""
+        return next(name for name in self.exactly_one if getattr(self, name))
+
+    @property
     def max_connections(self) -> int | None:
         """The most connections, where the protocol counts them."""
         found = self.http or self.tcp
@@ -147,6 +152,11 @@ class GatewayConnectionPool:
     http: HttpConnectionPool | None = None
     http2: RequestPool | None = None
     grpc: RequestPool | None = None
+
+    @property
+    def field(self) -> str:
+        """The mesh file's field of the one protocol that is set."""
+        return next(name for name in self.exactly_one if getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

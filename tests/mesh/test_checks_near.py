@@ -148,6 +148,44 @@ def test_a_router_that_is_addressed_by_one_port_twice_is_found() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("slug", "port", "policy", "said"),
+    [
+        (
+            "zero-weight",
+            8080,
+            "timeout: {grpc: {idle: {unit: s, value: 9}}}",
+            "timeout is one of grpc",
+        ),
+        (
+            "zero-weight",
+            8080,
+            "connectionPool: {tcp: {maxConnections: 2}}",
+            "connectionPool is one of tcp",
+        ),
+        (
+            "rewrite-prefix",
+            8088,
+            "connectionPool: {http2: {maxRequests: 2}}",
+            "connectionPool is one of http2",
+        ),
+    ],
+    ids=["time-out", "pool", "gateway's pool"],
+)
+def test_a_policy_of_another_protocol_than_its_listener_is_found(
+    slug: str, port: int, policy: str, said: str
+) -> None:
+    """It holds for calls that the listener does not take."""
+    listener = f"- portMapping: {{port: {port}, protocol: http}}\n"
+    text = explanation_of(slug).example
+    assert listener in text
+    text = text.replace(listener, f"{listener}          {policy}\n")
+    found = check_mesh(load_mesh(text, source="mesh.yml"))
+    assert [one.what for one in found if one.code == "protocol-mismatch"] == [
+        f"the {said}, and the listener on port {port} speaks http"
+    ]
+
+
 def test_a_prefix_that_replaces_none_is_found() -> None:
     """The rewrite would be left out without a word."""
     text = explanation_of("rewrite-prefix").example.replace("value: /v1", "value: /v1/")
