@@ -61,6 +61,17 @@ def _mesh_tags(site: Site) -> Ruling:
     return _TAGS
 
 
+def _egress(site: Site) -> Ruling:
+    if site.value == "ALLOW_ALL":
+        return KEPT
+    return approximated(
+        "the egress filter",
+        "holds for requests that the program sends to its proxy; https to any host passes, as a "
+        "tunnel that is recorded",
+        "close the way out with the machine's firewall",
+    )
+
+
 def _enforce(site: Site) -> Ruling:
     if site.value:
         return KEPT
@@ -75,7 +86,7 @@ ENVOY: Rules = {
     (Mesh, "tags"): _mesh_tags,
     (MeshHead, "mesh_name"): KEPT,
     (MeshHead, "mesh_owner"): _OWNER,
-    EgressFilter: KEPT,
+    (EgressFilter, "type"): _egress,
     MeshServiceDiscovery: KEPT,
     # clients
     (MeshClient, "client_name"): KEPT,

@@ -148,6 +148,7 @@ VERDICTS = [
     ("envoy", f"{HTTP}.match.headers[3].match.regex", KEPT),
     ("envoy", f"{NODE}.listeners[0].outlierDetection.maxServerErrors", KEPT),
     ("envoy", f"{CALLS}.clientPolicy.tls.enforce", ("approximated", "optional TLS")),
+    ("envoy", "mesh.spec.egressFilter.type", KEPT),
     (
         "envoy",
         f"{STREAMS}.listeners[0].tls.certificate.acm.certificateArn",
@@ -289,6 +290,15 @@ def test_a_mesh_without_anything_special_goes_over_to_an_envoy_whole() -> None:
     """The example of the documentation loses nothing but tags on an Envoy of one's own."""
     rows = fit(cast("Mesh", read_mesh(EXAMPLE).mesh), ("envoy",))
     assert set(topics(rows, "envoy", "dropped")) <= {"tags"}
+
+
+def test_an_envoy_of_ones_own_drops_requests_and_no_tunnels() -> None:
+    """DROP_ALL holds for what the proxy can read: https passes unopened, to whatever host."""
+    mesh = mesh_of("mesh: {meshName: ml, spec: {egressFilter: {type: DROP_ALL}}}")
+    assert verdict(mesh, "envoy", "mesh.spec.egressFilter.type") == (
+        "approximated",
+        "the egress filter",
+    )
 
 
 # --- the report -------------------------------------------------------------------------------
