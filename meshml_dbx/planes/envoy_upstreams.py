@@ -6,13 +6,14 @@ member and the service decides the TLS, the target's listener all else.
 
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.spec import (
+    GatewayConnectionPool,
     Mesh,
     Protocol,
     ServiceDiscovery,
     VirtualGateway,
     WeightedTarget,
 )
-from meshml_dbx.mesh.ways import target_listener
+from meshml_dbx.mesh.ways import HTTP2_PROTOCOLS, target_listener
 from meshml_dbx.planes.envoy_clusters import (
     PEER_CONNECTION_LIFE_S,
     cluster,
@@ -84,13 +85,13 @@ def _target_cluster(
     name = _name(virtual_service, target, is_tcp=is_tcp)
     node = names.node(mesh, target.virtual_node)
     body = cluster(name, virtual_node=target.virtual_node)
-    body["circuit_breakers"] = _limits(mesh, member)
     listener = target_listener(node, target.port, is_tcp=is_tcp)
     discovery = node.spec.service_discovery
     if listener is None or discovery is None:
         return body  # no endpoint: calls end in 503 UH
     idle_s = SERVER_IDLE_S if node.is_external else PEER_IDLE_S
     declared = listener.port_mapping.protocol
+    body["circuit_breakers"] = _limits(mesh, member, declared)
     protocol: Protocol = "tcp" if is_tcp else "http" if declared == "tcp" else declared
     body |= spoken(protocol, idle_s=idle_s, life_s=PEER_CONNECTION_LIFE_S)
     body |= _discovery(mesh, name, discovery, listener.port_mapping.port)
@@ -100,14 +101,24 @@ def _target_cluster(
     return body | ({"transport_socket": socket} if socket else {})
 
 
-def _limits(mesh: Mesh, member: str) -> Body:
+def _limits(mesh: Mesh, member: str, protocol: Protocol) -> Body:
     """A caller's limits are those that App Mesh injected; a gateway may declare its own."""
     found = names.member(mesh, member)
-    if isinstance(found, VirtualGateway):
-        pools = [it.connection_pool for it in found.spec.listeners if it.connection_pool]
-        if pools:
-            return pool_limits(pools[0])
-    return caller_limits(mesh.injected_defaults)
+    pool = _gateway_pool(found, protocol) if isinstance(found, VirtualGateway) else None
+    return pool_limits(pool) if pool else caller_limits(mesh.injected_defaults)
+
+
+def _gateway_pool(gateway: VirtualGateway, protocol: Protocol) -> GatewayConnectionPool | None:
+    """The pool of the listeners by which calls of a protocol come, the nearest that there are."""
+    listeners = gateway.spec.listeners
+    same = [it for it in listeners if it.port_mapping.protocol == protocol]
+    alike = [it for it in listeners if _is_http2(it.port_mapping.protocol) == _is_http2(protocol)]
+    pools = (it.connection_pool for it in same or alike or listeners if it.connection_pool)
+    return next(pools, None)
+
+
+def _is_http2(protocol: Protocol) -> bool:
+    return protocol in HTTP2_PROTOCOLS
 
 
 def _discovery(mesh: Mesh, name: str, found: ServiceDiscovery, port: int) -> Body:

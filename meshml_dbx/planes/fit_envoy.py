@@ -72,6 +72,18 @@ def _egress(site: Site) -> Ruling:
     )
 
 
+def _gateway_pool(site: Site) -> Ruling:
+    gateway, listener = site.near(VirtualGateway), site.near(GatewayListener)
+    if gateway is None or listener is None:
+        return KEPT
+    protocols = [it.port_mapping.protocol for it in gateway.spec.listeners]
+    if protocols.count(listener.port_mapping.protocol) == 1:
+        return KEPT
+    return approximated(
+        "connection pools", "one for all of a gateway's listeners of a protocol: the first's"
+    )
+
+
 def _enforce(site: Site) -> Ruling:
     if site.value:
         return KEPT
@@ -160,7 +172,7 @@ ENVOY: Rules = {
     (VirtualGateway, "mesh_owner"): _OWNER,
     (VirtualGateway, "tags"): _TAGS,
     (GatewayListener, "port_mapping"): KEPT,
-    (GatewayListener, "connection_pool"): KEPT,
+    (GatewayListener, "connection_pool"): _gateway_pool,
     (GatewayListener, "health_check"): dropped(
         "a gateway's health check",
         "no caller of a gateway has a proxy of the mesh that would ask",

@@ -57,6 +57,7 @@ virtualGateways:
       connectionPool: {http: {maxConnections: 2, maxPendingRequests: 1}}
     - portMapping: {port: SECOND_PORT, protocol: http}
     - portMapping: {port: THIRD_PORT, protocol: grpc}
+      connectionPool: {grpc: {maxRequests: 2}}
     backendDefaults:
       clientPolicy:
         tls:
@@ -290,6 +291,16 @@ def test_pool(world: World) -> None:
     assert sorted(it.status for it in found) == [200] * 3 + [503] * 2
     assert {it.flags for it in found if it.status != 200} == {"UO"}
     assert world.n.most_at_once == 2
+
+
+def test_each_protocol_has_its_own_pool(world: World) -> None:
+    """connectionPool of a gateway's grpc listener: so many calls at a time, whatever http has."""
+    url = "grpc://edge.example/ml.Scores/Get"
+    asked = [ask(url, "wait 1.2", protocol="grpc") for _ in range(5)]
+    found = send_in_turn(world.edge, asked)
+    unavailable = 14
+    assert sorted(it.status for it in found) == [0] * 2 + [unavailable] * 3
+    assert world.grpc.most_at_once == 2
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,25 @@ def test_an_envoy_of_ones_own_drops_requests_and_no_tunnels() -> None:
     )
 
 
+def test_listeners_of_one_protocol_share_a_gateways_pool() -> None:
+    """A cluster has one pool, whichever listener its calls came by; other protocols have theirs."""
+    pool = "connectionPool: {http: {maxConnections: 2}}"
+    mesh = mesh_of(
+        "mesh: {meshName: ml}\n"
+        "virtualGateways:\n"
+        "  - virtualGatewayName: edge\n"
+        "    spec:\n"
+        "      listeners:\n"
+        f"        - {{portMapping: {{port: 80, protocol: http}}, {pool}}}\n"
+        f"        - {{portMapping: {{port: 81, protocol: http}}, {pool}}}\n"
+        "        - portMapping: {port: 82, protocol: grpc}\n"
+        "          connectionPool: {grpc: {maxRequests: 2}}\n"
+    )
+    listeners = [f"virtualGateways[edge].spec.listeners[{at}].connectionPool" for at in range(3)]
+    shared = ("approximated", "connection pools")
+    assert [verdict(mesh, "envoy", path) for path in listeners] == [shared, shared, KEPT]
+
+
 # --- the report -------------------------------------------------------------------------------
 
 
