@@ -145,7 +145,11 @@ def import_mesh(
             click.echo(line, err=True)
         tell(findings, quiet=quiet)
         click.echo(imported.summary(), err=True)
-        tell_outcome(mesh, out, advice="" if partial or imported.complete else ", or --partial")
+        if mesh and out:
+            tell_written(mesh, out, form, len(texts))
+        elif mesh is None:
+            more = "" if partial or imported.complete else ", or --partial"
+            click.echo(f"nothing is written: see the errors{more}", err=True)
     if mesh is None or any(one.severity is Severity.ERROR for one in findings):
         context.exit(1)
 
@@ -212,10 +216,10 @@ def tell(findings: Sequence[Finding], *, quiet: bool) -> None:
             click.echo(str(one), err=True)
 
 
-def tell_outcome(mesh: "Mesh | None", out: Path | None, *, advice: str) -> None:
-    """Where the mesh went, or that there is none."""
-    if mesh is None:
-        click.echo(f"nothing is written: see the errors{advice}", err=True)
-    elif out:
-        click.echo(f"wrote {out}: mesh {mesh.mesh.mesh_name}", err=True)
-        click.echo(f"next: meshml check {out}", err=True)
+def tell_written(mesh: "Mesh", out: Path, form: str, count: int) -> None:
+    """Where the mesh went, and what reads it there."""
+    what = f"wrote {out}: mesh {mesh.mesh.mesh_name}"
+    if form == "api":
+        click.echo(f"{what} in {count} requests", err=True)
+    else:
+        click.echo(f"{what}\nnext: meshml check {out}", err=True)

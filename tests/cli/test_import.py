@@ -138,6 +138,8 @@ def test_the_apis_requests_are_a_list_or_a_folder(folder: Path) -> None:
     assert [one.get("virtualNodeName") for one in listed] == [None, "labels"]
     done = meshml(folder, *words, "--out", "requests")
     assert done.status == 0
+    assert "wrote requests: mesh shop-mesh in 2 requests\n" in done.err
+    assert "next: meshml check" not in done.err
     assert sorted(path.name for path in (folder / "requests").iterdir()) == [
         "001-create-mesh-shop-mesh.json",
         "002-create-virtual-node-labels.json",
