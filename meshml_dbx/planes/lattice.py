@@ -26,7 +26,7 @@ from meshml_dbx.planes.lattice_policies import (
 from meshml_dbx.planes.plan import Plan, Resource, diff, fill, reference
 
 MOST_RULES, MOST_POLICY, MOST_IDENTITY_POLICY = 10, 10_000, 6_144
-MOST_SERVICES, MOST_TARGET_GROUPS = 500, 500
+MOST_OF_KIND = {"service": 500, "target-group": 500, "resource-configuration": 500}
 LAST_PRIORITY = 2_000
 
 ROLE = "ROLE_ARN_"
@@ -481,7 +481,7 @@ def _note_gateways(draft: _Draft) -> None:
 
 
 def _note_quotas(draft: _Draft) -> None:
-    for kind, most in (("service", MOST_SERVICES), ("target-group", MOST_TARGET_GROUPS)):
+    for kind, most in MOST_OF_KIND.items():
         count = sum(it.kind == kind for it in draft.resources.values())
         if count > most:
             what = f"{count} of kind {kind}; the quota is {most}"

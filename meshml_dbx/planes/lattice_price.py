@@ -4,9 +4,12 @@ The prices are of one region and unverified since; AWS's own page decides. Acces
 between accounts and what the targets cost are not in it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 HOURS_A_MONTH = 730.0
+MOST_REQUESTS_A_SECOND, MOST_GIGABITS_A_SECOND = 10_000.0, 10.0
+"""What a service takes in each zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,10 @@ def estimate(
     return Estimate(
         prices=prices,
         costs=tuple(costs),
-        notes=_notes(prices, region, resources=resources, has_traffic=requests is not None),
+        notes=(
+            *_notes(prices, region, resources=resources, has_traffic=requests is not None),
+            *_rates(requests or 0.0, gigabytes or 0.0, seconds=services * hours * 3600),
+        ),
     )
 
 
@@ -132,3 +138,18 @@ def _notes(
     if resources:
         notes.append(f"{resources} TCP resources are billed apart and are not in the sum")
     return tuple(notes)
+
+
+def _rates(requests: float, gigabytes: float, *, seconds: float) -> Iterator[str]:
+    """What a service would get on the average, where that is more than Lattice's quota."""
+    if not seconds:
+        return
+    for rate, most, what in (
+        (requests / seconds, MOST_REQUESTS_A_SECOND, "requests"),
+        (gigabytes * 8 / seconds, MOST_GIGABITS_A_SECOND, "gigabits"),
+    ):
+        if rate > most:
+            yield (
+                f"that is {rate:,.1f} {what} a second for each service; the quota is "
+                f"{most:,.0f} in a zone"
+            )

@@ -39,3 +39,27 @@ def test_another_region_is_said_to_have_other_prices() -> None:
 def test_tcp_resources_are_said_to_be_missing_from_the_sum() -> None:
     """They are billed in another way."""
     assert any("TCP" in note for note in estimate(services=1, resources=2).notes)
+
+
+@pytest.mark.parametrize(
+    ("requests", "gigabytes", "said"),
+    [
+        (11_000 * 3600 * 100, 1, "11,000.0 requests a second"),
+        (1, 5_000 * 100, "11.1 gigabits a second"),
+        (9_000 * 3600 * 100, 4_000 * 100, None),
+    ],
+)
+def test_more_traffic_than_one_service_takes_is_said(
+    requests: float, gigabytes: float, said: str | None
+) -> None:
+    """A service takes 10,000 requests and 10 gigabits a second in each zone."""
+    notes = estimate(services=1, hours=100, requests=requests, gigabytes=gigabytes).notes
+    assert [said in note for note in notes if "quota" in note and said] == ([True] if said else [])
+    assert any("quota" in note for note in notes) == (said is not None)
+
+
+def test_traffic_in_no_time_is_no_rate() -> None:
+    """Without hours, or services, there is nothing to divide by."""
+    for services, hours in ((0, 730), (1, 0)):
+        notes = estimate(services=services, hours=hours, requests=1e12, gigabytes=1e9).notes
+        assert not any("quota" in note for note in notes)

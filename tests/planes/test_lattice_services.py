@@ -2,6 +2,8 @@
 
 from typing import Any, cast
 
+import pytest
+
 from meshml_dbx.mesh.load import read_mesh
 from meshml_dbx.mesh.spec import Mesh
 from meshml_dbx.planes.lattice import desired
@@ -162,3 +164,39 @@ def test_a_vpc_that_is_both_the_targets_and_the_workspaces_is_associated_once() 
     made = desired(mesh, {"VPC_ID": vpc, "DATABRICKS_VPC_ID": vpc})
     counts = [len(of_kind(it, "vpc-association")) for it in (desired(mesh), made)]
     assert counts == [2, 1]
+
+
+# --- quotas of a network and of a region --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kinds"),
+    [("http", {"service", "target-group"}), ("tcp", {"resource-configuration"})],
+)
+def test_more_than_five_hundred_of_a_kind_is_said(protocol: str, kinds: set[str]) -> None:
+    """A network takes 500 services and 500 TCP resources, a region 500 target groups."""
+
+    def over(number: int) -> set[str]:
+        problems = desired(provided_directly(number, protocol)).problems
+        told = [it.what for it in problems if it.code == "lattice-quota"]
+        assert all(text.startswith(f"{number} of kind ") for text in told)
+        return {text.removeprefix(f"{number} of kind ").partition(";")[0] for text in told}
+
+    assert (over(500), over(501)) == (set(), kinds)
+
+
+def provided_directly(number: int, protocol: str) -> Mesh:
+    """A mesh of that many services, each provided by a node of its own."""
+    nodes = "".join(
+        f"  - virtualNodeName: n{one}\n"
+        "    spec:\n"
+        f"      listeners: [{{portMapping: {{port: 5432, protocol: {protocol}}}}}]\n"
+        f"      serviceDiscovery: {{dns: {{hostname: n{one}.example.com}}}}\n"
+        for one in range(number)
+    )
+    services = "".join(
+        f"  - {{virtualServiceName: s{one}.example.com, "
+        f"spec: {{provider: {{virtualNode: {{virtualNodeName: n{one}}}}}}}}}\n"
+        for one in range(number)
+    )
+    return mesh_of(f"mesh: {{meshName: ml}}\nvirtualNodes:\n{nodes}virtualServices:\n{services}")
