@@ -61,6 +61,8 @@ def plan(
     report = session.plan(plane, values=_values(given), traffic=traffic, hours=hours, region=region)
     for found in report.findings:
         click.echo(f"{found}\n    {found.advice}", err=True)
+    for name in report.unused:
+        click.echo(f"warning: --param {name}: the plan has no such open value", err=True)
     if as_json:
         print_json(report.to_json())
         return

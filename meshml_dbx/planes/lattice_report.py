@@ -34,6 +34,7 @@ class PlanReport:
     made: LatticePlan
     findings: tuple[Finding, ...]
     estimate: Estimate
+    unused: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line: how many resources of each kind would be created."""
@@ -68,8 +69,8 @@ class PlanReport:
 
         ``steps``, in order: ``body`` is the create request in the field names of boto3's
         ``vpc-lattice`` (of an ``iam-policy``: of ``iam``); in it ``${KIND/NAME.id}`` stands for
-        what an earlier step gives, ``${NAME}`` for a value of ``unknowns``. ``estimate`` is in
-        dollars.
+        what an earlier step gives, ``${NAME}`` for a value of ``unknowns``; ``unused`` are
+        values that were given and stand nowhere. ``estimate`` is in dollars.
         """
         return {
             "plane": "lattice",
@@ -77,6 +78,7 @@ class PlanReport:
             "mesh_version": self.mesh_version,
             "steps": [_step_json(step) for step in self.made.plan.steps],
             "unknowns": self.made.unknowns,
+            "unused": list(self.unused),
             "findings": [{**asdict(it), "severity": str(it.severity)} for it in self.findings],
             "estimate": {**asdict(self.estimate), "total": self.estimate.total},
         }
@@ -110,7 +112,14 @@ def plan_report(
             region=region,
             resources=made.count("resource-configuration"),
         ),
+        unused=_unused(mesh, values or {}),
     )
+
+
+def _unused(mesh: Mesh, values: Mapping[str, str]) -> tuple[str, ...]:
+    """The given values that no body of the plan asks for."""
+    asked = desired(mesh).plan.unknowns if values else ()
+    return tuple(name for name in values if name not in asked)
 
 
 def require_plane(plane: str) -> None:

@@ -36,3 +36,11 @@ def test_a_value_without_a_name_is_wrong_use(mesh: SmallMesh) -> None:
     """Told as such, with what was typed."""
     done = mesh.meshml("plan", "--param", "vpc-1")
     assert (done.status, "vpc-1 is not NAME=VALUE" in done.err) == (2, True)
+
+
+def test_a_value_that_nothing_asks_for_is_told(mesh: SmallMesh) -> None:
+    """A name with a slip of the pen would else leave its value open without a word."""
+    done = mesh.meshml("plan", "--param", "VPCID=vpc-1", "--param", "ACCOUNT_ID=111122223333")
+    told = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+    assert (done.status, told) == (0, ["warning: --param VPCID: the plan has no such open value"])
+    assert "open: VPC_ID:" in done.out

@@ -377,6 +377,7 @@ def test_the_json_document_holds_all_that_is_needed_to_carry_it_out() -> None:
         "mesh_version",
         "steps",
         "unknowns",
+        "unused",
         "findings",
         "estimate",
     }
