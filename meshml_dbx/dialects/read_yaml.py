@@ -27,15 +27,20 @@ _Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _CORE = "tag:yaml.org,2002:"
 _DEEPEST = 100  # tables in tables; the reader and all that follow it go down by recursion
 _MOST_REPEATED = 500_000  # values that the aliases of one file may stand for
-_BARE_BRACES = re.compile(
-    r"""^([ \t]*(?:-[ \t]+)*(?:[\w./-]+:[ \t]+)?)(\{\{[^"\\\n]*?)[ \t]*$""", re.MULTILINE
+_BRACES = re.compile(r"\{\{[^{}\n]*\}\}|\$\{[^{}\n]*\}")
+_HIDE = str.maketrans("{}", "\ue000\ue001")  # of the private use area: letters to YAML
+_SHOW = str.maketrans("\ue000\ue001", "{}")
+_HELM = re.compile(
+    r"^[ \t]*\{\{-?[ \t]*(?:/\*|\$|(?:if|else|end|range|with|define|template|block)\b)",
+    re.MULTILINE,
 )
 
 
 def read_yaml(text: str, source: str) -> tuple[Node, ...]:
     """Every document of a YAML text that holds something, its path led by its index if several.
 
-    An unquoted ``{{ NAME }}``, which is no YAML, is read as the text that it stands for.
+    An unquoted ``{{ NAME }}``, or ``${NAME}`` within brackets, which is no YAML, is read as the
+    text that it stands for.
 
     >>> [document.place.line for document in read_yaml("a: 1\\n---\\nb: 2", "a.yml")]
     [1, 3]
@@ -44,19 +49,25 @@ def read_yaml(text: str, source: str) -> tuple[Node, ...]:
         UnreadableError: with the line, if it is not YAML.
     """
     try:
-        return _read(text, source)
-    except UnreadableError:
-        quoted = _BARE_BRACES.sub(r'\1"\2"', text)
-        if quoted == text:
+        return _read(text, source, _events(text))
+    except UnreadableError as no_yaml:
+        control = _HELM.search(text)
+        if control:
+            line = text.count("\n", 0, control.end()) + 1
+            raise UnreadableError(
+                line, "a Helm template: import what helm template prints"
+            ) from no_yaml
+        hidden = _BRACES.sub(lambda found: found[0].translate(_HIDE), text)
+        if hidden == text:
             raise
-        return _read(quoted, source)
+        return _read(text, source, _shown(_events(hidden)))
 
 
-def _read(text: str, source: str) -> tuple[Node, ...]:
+def _read(text: str, source: str, events: Iterator[yaml.Event]) -> tuple[Node, ...]:
     starts = re.findall(r"^---(?=\s|$)", text, re.MULTILINE)
     begins_bare = not re.match(r"(\s*(#.*|%.*)?\n)*---(\s|$)", text)
     try:
-        found = _Builder(source, _events(text)).documents(numbered=len(starts) + begins_bare > 1)
+        found = _Builder(source, events).documents(numbered=len(starts) + begins_bare > 1)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
@@ -65,6 +76,14 @@ def _read(text: str, source: str) -> tuple[Node, ...]:
     except yaml.YAMLError as error:
         raise UnreadableError(1, f"not YAML: {error}") from error
     return tuple(one for one in found if not (isinstance(one, Scalar) and one.value is None))
+
+
+def _shown(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+    """The same, with the braces that were hidden from YAML."""
+    for event in events:
+        if isinstance(event, yaml.ScalarEvent):
+            event.value = event.value.translate(_SHOW)
+        yield event
 
 
 def _events(text: str) -> Iterator[yaml.Event]:

@@ -186,6 +186,28 @@ def test_unquoted_braces_are_text() -> None:
     assert [scalar.place.line for scalar in scalars(tree)] == [1, 2, 4]
 
 
+def test_unquoted_braces_are_no_quotes() -> None:
+    """What is given for them takes its own type, wherever they stand."""
+    text = """\
+a: {{ X }}  # why
+b: {port: ${PORT}, to: [{{ .Y | default "z" }}, "{{ Z }}"]}
+"""
+    tree = one(text)
+    assert plain(tree) == {
+        "a": "{{ X }}",
+        "b": {"port": "${PORT}", "to": ['{{ .Y | default "z" }}', "{{ Z }}"]},
+    }
+    assert [scalar.quoted for scalar in scalars(tree)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("control", ["{{- if .Values.mesh }}", "{{ range .x }}", "{{/* why */}}"])
+def test_a_helm_template_is_told_apart(control: str) -> None:
+    """Only helm can say what comes of it."""
+    line, words = refused(f"a: 1\n{control}\nb: {{{{ .Values.b }}}}\n{{{{- end }}}}\n", "a.yaml")
+    assert line == 2
+    assert words == "a Helm template: import what helm template prints"
+
+
 # --- what is refused --------------------------------------------------------------------------
 
 
