@@ -6,7 +6,7 @@ mesh file, or the default, that it comes from.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from meshml_dbx.errors import UnknownNameError
 from meshml_dbx.mesh import names
@@ -35,13 +35,17 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Considered:
-    """One rule in the order of asking; what comes after the winner is not asked."""
+    """One rule in the order of asking; what comes after the winner is not asked.
+
+    ``asks_for`` is the request as a gateway's route, if it takes it, sends it on into the mesh.
+    """
 
     kind: str
     name: str
     where: str
     taken: bool
     checks: tuple[Checked, ...]
+    asks_for: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +164,9 @@ def _considered(
     if rules.gateway:
         asked = rules.gateway.rules_at(request)
         facts = rules.gateway.facts(request)
-        yield from _rules_asked(loaded, "gateway route", asked, decision.gateway_rule, facts)
+        inner = _shown(decision.request) if decision.request else ""
+        for one in _rules_asked(loaded, "gateway route", asked, decision.gateway_rule, facts):
+            yield replace(one, asks_for=inner) if one.taken else one
     if decision.reached:
         facts = Facts(decision.request or request, normal_paths=rules.normal_paths)
         yield from _rules_asked(loaded, "route", decision.reached.rules, decision.rule, facts)

@@ -48,6 +48,8 @@ def _rule(number: int, one: "Considered") -> Iterator[str]:
         yield f"       {check}"
     if not one.checks:
         yield "       asks nothing: takes whatever comes"
+    if one.asks_for:
+        yield f"       asks the mesh for {one.asks_for}"
 
 
 def _setting(one: "Setting") -> str:

@@ -201,6 +201,9 @@ def test_a_gateway_is_asked_first_then_the_router() -> None:
         ("route", "canary", True),
     ]
     assert "path is /v1/x" in str(found.considered[1].checks[0])
+    sent_on = "GET http://labels.ml.local/v1/x"
+    assert [it.asks_for for it in found.considered] == [sent_on, ""]
+    assert f"       asks the mesh for {sent_on}" in found.lines()
     assert asked("http://shop.org/api/x", gateway="way-in").outcome == "no-gateway-route"
 
 
