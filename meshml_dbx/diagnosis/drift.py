@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshml_dbx.diagnosis import drift_rules
-from meshml_dbx.diagnosis.drift_case import DriftCase, Way
+from meshml_dbx.diagnosis.drift_case import CALLING_OBSERVERS, DriftCase, Way
 from meshml_dbx.diagnosis.weights import FALSE_ALARMS, Spread
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.load import LoadedMesh
 from meshml_dbx.mesh.spec import Mesh
-from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 from meshml_dbx.traffic.usage import Usage
 
 TEST = (
@@ -98,7 +97,7 @@ def find_drift(
     return Drift(
         mesh=mesh.mesh.mesh_name,
         mesh_version=version,
-        calls=sum(it.calls for it in ours if it.observer in WAITING_OBSERVERS),
+        calls=sum(it.calls for it in ours if it.observer in CALLING_OBSERVERS),
         compared=sum(it.calls for it in case.called),
         findings=(
             *drift_rules.find_versions(case, ours, version, known_versions),

@@ -16,6 +16,10 @@ from meshml_dbx.mesh.spec import Mesh, Route
 from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 from meshml_dbx.traffic.usage import Usage
 
+GATEWAY_OBSERVER = "gateway"
+CALLING_OBSERVERS = (*WAITING_OBSERVERS, GATEWAY_OBSERVER)
+"""Whose rows are a caller's own: nobody of the mesh waits at a gateway, and yet it calls."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
@@ -48,7 +52,7 @@ class DriftCase:
     @classmethod
     def of(cls, loaded: LoadedMesh, mesh: Mesh, usages: Sequence[Usage]) -> "DriftCase":
         """The comparison of a mesh file with calls that were all made under its version."""
-        called = [it for it in usages if it.observer in WAITING_OBSERVERS]
+        called = [it for it in usages if it.observer in CALLING_OBSERVERS]
         declared = Declared.of(mesh)
         return cls(loaded=loaded, mesh=mesh, declared=declared, usages=usages, called=called)
 

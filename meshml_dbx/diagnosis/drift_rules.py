@@ -6,12 +6,11 @@ Goes in: a comparison. Comes out: findings, each at its line of the mesh file.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from meshml_dbx.diagnosis.drift_case import DriftCase
+from meshml_dbx.diagnosis.drift_case import CALLING_OBSERVERS, GATEWAY_OBSERVER, DriftCase
 from meshml_dbx.diagnosis.weights import Spread, beyond_chance
 from meshml_dbx.findings import Finding
 from meshml_dbx.mesh import names
 from meshml_dbx.mesh.spec import Certificate, Mesh
-from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 from meshml_dbx.traffic.usage import Usage
 
 # --- versions ---------------------------------------------------------------------------------
@@ -23,7 +22,7 @@ def find_versions(
     """Calls of other versions, which are counted but not compared."""
     others: Counter[str | None] = Counter()
     for it in usages:
-        if it.mesh_version != version and it.observer in WAITING_OBSERVERS:
+        if it.mesh_version != version and it.observer in CALLING_OBSERVERS:
             others[it.mesh_version] += it.calls
     for other, calls in sorted(others.items(), key=lambda it: -it[1]):
         if other is None:
@@ -50,6 +49,8 @@ def find_undeclared(case: DriftCase) -> Iterator[Finding]:
     by_name = {name.lower(): name for name in case.declared.service_named}
     counted: Counter[tuple[str, str]] = Counter()
     for it in case.called:
+        if it.observer == GATEWAY_OBSERVER and not it.virtual_service:
+            continue  # whoever is outside asked for what no gateway route takes
         where = it.virtual_service or it.host
         if it.caller in listed and where and it.virtual_service not in listed[it.caller]:
             counted[it.caller, where] += it.calls

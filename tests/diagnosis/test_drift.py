@@ -85,6 +85,35 @@ def test_the_nodes_own_rows_are_not_counted_again() -> None:
     assert (drift.findings, drift.calls) == ((), 100)
 
 
+EDGE = """virtualGateways:
+  - virtualGatewayName: edge
+    spec: {listeners: [{portMapping: {port: 8080, protocol: http}}]}
+    gatewayRoutes:
+      - gatewayRouteName: labels
+        spec:
+          httpRoute:
+            match: {prefix: /}
+            action: {target: {virtualService: {virtualServiceName: labels.ml.local}}}
+virtualServices:
+"""
+
+
+def test_a_gateway_is_a_caller_like_any_other() -> None:
+    """What it called is compared; what no gateway route took is a matter of those outside."""
+    loaded = load_mesh(changed("virtualServices:\n", EDGE), source="mesh.yml")
+    edge = {"observer": "gateway", "client": None, "virtual_node": "edge"}
+    nobody = {"virtual_service": None, "route": "meshml:no-gateway-route", "target": None}
+    drift = drift_of(
+        loaded,
+        *as_declared(loaded),
+        used(loaded, **edge, target="labels-v1", calls=500, upstream_peer="spiffe://ml/other"),
+        used(loaded, **edge, **nobody, host="no-gateway-route", upstream_peer=None, calls=3),
+    )
+    assert codes(drift) == ["drift-weights", "drift-weights", "drift-identity"]
+    assert (drift.calls, drift.compared) == (603, 603)
+    assert ("edge", 500) in {(way.caller, way.calls) for way in drift.ways}
+
+
 def test_another_meshs_calls_are_none_of_ours() -> None:
     """One lake may hold several meshes."""
     loaded = example()
