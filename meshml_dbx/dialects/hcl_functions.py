@@ -12,6 +12,9 @@ from math import ceil, floor
 
 from meshml_dbx.dialects.tree import Entry, Node, Place, Scalar, Series, Table, made, plain
 
+SET = "!set"
+"""The tag of a series without an order: its items are their own keys."""
+
 
 class NotKnownError(Exception):
     """Raised where an expression cannot be worked out; the message says why."""
@@ -138,7 +141,7 @@ def _to_set(given: Sequence[Node], place: Place) -> Node:
     found = _items(_distinct(given, place))
     if all(isinstance(it, Scalar) for it in found):
         found = tuple(sorted(found, key=_text))
-    return Series(place=place, items=found)
+    return Series(place=place, items=found, tag=SET)
 
 
 def _compact(given: Sequence[Node], place: Place) -> Node:

@@ -222,6 +222,9 @@ class _Folders:
                 what = f"no App Mesh resource uses these: {names}"
                 self.account.report("terraform-unused", others[0][1].place, what)
                 self.account.use(*(node for _, node in others))
+        for place in (it for it, has_made in module.dynamics.items() if not has_made):
+            what = "a dynamic block makes nothing: its for_each has nothing in it"
+            self.account.report("terraform-not-created", place, what)
         for child in module.children.values():
             self._unused(child)
 

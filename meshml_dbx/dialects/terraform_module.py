@@ -10,7 +10,7 @@ from itertools import islice
 
 from meshml_dbx.dialects.found import Account, Parameters
 from meshml_dbx.dialects.hcl import BLOCK, Expression, read_expression
-from meshml_dbx.dialects.hcl_functions import NotKnownError
+from meshml_dbx.dialects.hcl_functions import SET, NotKnownError
 from meshml_dbx.dialects.hcl_known import as_text, is_unknown, unknown
 from meshml_dbx.dialects.hcl_values import Scope, Splat, Step, evaluate, follow, pairs, shown
 from meshml_dbx.dialects.tree import (
@@ -101,6 +101,8 @@ class Module:
     parameters: Parameters
     values: Values
     children: dict[tuple[str, str | int | None], "Module"] = field(default_factory=dict)
+    dynamics: dict[Place, bool] = field(default_factory=dict)
+    """Whether the dynamic block at a place has made anything."""
     _known: dict[str, Node] = field(default_factory=dict)
     _open: set[tuple[str, ...]] = field(default_factory=set)
     _copies: dict[int, tuple[Copy, ...]] = field(default_factory=dict)
@@ -174,15 +176,16 @@ class Module:
         given = self.values.arguments.get(name)
         self.account.use(given)
         if given is not None and self.values.scope is not None:
-            return evaluate(given, self.values.scope)
+            return _as_declared(evaluate(given, self.values.scope), block)
         text = self.parameters.get(name)
         text = self.parameters.get(f"var.{name}") if text is None else text
         if text is not None:
-            return self._param(text, block, place)
-        if given is not None:
-            return evaluate(given, self.scope())
-        default = block.body.get("default") if block else None
-        return unknown(f"var.{name}", place) if default is None else evaluate(default, self.scope())
+            return _as_declared(self._param(text, block, place), block)
+        if given is None and block is not None:
+            given = block.body.get("default")
+        if given is None:
+            return unknown(f"var.{name}", place)
+        return _as_declared(evaluate(given, self.scope()), block)
 
     def _param(self, text: str, block: Block | None, place: Place) -> Node:
         """A value given by hand; lists and maps are written as HCL writes them."""
@@ -353,6 +356,8 @@ class Module:
                 what = f"the dynamic block {name} is left out: {error}"
                 self.account.leave("terraform-dynamic", block.body, what)
                 continue
+            at = block.body.place
+            self.dynamics[at] = self.dynamics.get(at, False) or bool(found)
             for key, item in found:
                 inner = {**names, f"{word}.key": _key(key, item, value), f"{word}.value": item}
                 for it in _each(content) if content else ():
@@ -369,4 +374,11 @@ def _set_or_map(node: Node) -> list[tuple[Scalar, Node]]:
 
 def _key(key: Node, item: Node, over: Node) -> Node:
     """A set's items are their own keys in a dynamic block; a list's have their index."""
-    return key if isinstance(over, Table) or not isinstance(item, Scalar) else item
+    return item if isinstance(over, Series) and over.tag == SET else key
+
+
+def _as_declared(value: Node, variable: Block | None) -> Node:
+    """A variable's value, which is a set where its type says so."""
+    declared = variable.body.get("type") if variable else None
+    is_set = isinstance(declared, Scalar) and str(declared.value).startswith("set(")
+    return replace(value, tag=SET) if is_set and isinstance(value, Series) else value

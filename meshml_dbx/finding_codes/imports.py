@@ -335,7 +335,7 @@ IMPORTS: dict[str, Code] = {
     ),
     "terraform-not-created": Code(
         number="MESH173",
-        title="a Terraform resource of which there is no instance",
+        title="a Terraform resource or block of which there is no instance",
         severity=Severity.INFO,
         advice="give the values that create it with --param, if it is part of the mesh",
     ),

@@ -176,6 +176,55 @@ def test_an_unknown_dynamic_block_is_an_error_at_its_place() -> None:
     assert mesh_of(imported(text, filters="[1]")).mesh.spec.egress_filter.type == "ALLOW_ALL"
 
 
+def dynamic(over: str, value: str = '"x"') -> str:
+    """A virtual node whose backends are a dynamic block over something."""
+    return f"""{MESH}
+variable "known" {{
+  type    = set(string)
+  default = ["b", "a"]
+}}
+resource "aws_appmesh_virtual_node" "front" {{
+  name      = "front"
+  mesh_name = aws_appmesh_mesh.this.name
+  spec {{
+    dynamic "backend" {{
+      for_each = {over}
+      content {{
+        virtual_service {{
+          virtual_service_name = {value}
+        }}
+      }}
+    }}
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("over", "names"),
+    [
+        ('["b", "a"]', ["s0.ml", "s1.ml"]),
+        ('toset(["b", "a"])', ["sa.ml", "sb.ml"]),
+        ("var.known", ["sb.ml", "sa.ml"]),
+        ('{ y = "b", z = "a" }', ["sy.ml", "sz.ml"]),
+    ],
+)
+def test_the_key_of_a_dynamic_block_is_a_lists_index_and_a_sets_item(
+    over: str, names: list[str]
+) -> None:
+    """As Terraform has it: what asks for the first of a list asks for key 0."""
+    (front,) = mesh_of(imported(dynamic(over, '"s${backend.key}.ml"'))).virtual_nodes
+    assert [it.virtual_service.virtual_service_name for it in front.spec.backends] == names
+
+
+def test_a_dynamic_block_of_nothing_is_named() -> None:
+    """What is switched off is no part of the mesh, and no silence either."""
+    found = imported(dynamic('var.known == "" ? ["a"] : []'))
+    place = "main.tf:14 aws_appmesh_virtual_node.front.spec.dynamic.backend"
+    assert where(found, "terraform-not-created") == [place]
+    assert where(imported(dynamic('["a"]')), "terraform-not-created") == []
+
+
 def test_a_priority_of_zero_is_kept_with_a_warning() -> None:
     """The provider sent none: what ran was another order than what is written."""
     whole = (EXAMPLES / "whole" / "mesh.tf").read_text()
