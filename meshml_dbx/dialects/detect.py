@@ -1,6 +1,6 @@
 """Which dialect a document is in, told by its shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Literal, get_args
 
@@ -26,10 +26,18 @@ def dialect_of(tree: Node) -> Dialect | None:
     return next((dialect for dialect, is_in in _SHAPES if is_in(tree)), None)
 
 
-def is_listing(tree: Node) -> bool:
+def told_apart(trees: Iterable[Node]) -> str | None:
+    """What is near to a definition and is none, with what to import in its stead."""
+    tables = [tree for tree in trees if isinstance(tree, Table)]
+    if any(map(_is_listing, tables)):
+        return "a list call answers names without specs: import what describe calls answer"
+    if any({"terraform_version", "serial", "resources"} <= set(tree.keys()) for tree in tables):
+        return "a state file of Terraform: import what terraform show -json prints of it"
+    return None
+
+
+def _is_listing(tree: Table) -> bool:
     """Whether a document is what a list call answers: arns and names, and not one spec."""
-    if not isinstance(tree, Table):
-        return False
     lists = (tree.get(key) for key in _LISTED)
     return any(
         isinstance(item, Table) and "arn" in item and "spec" not in item

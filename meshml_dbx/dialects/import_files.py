@@ -12,7 +12,7 @@ from functools import partial
 from meshml_dbx.dialects.api_json import read_api_json
 from meshml_dbx.dialects.assemble import Wishes, assemble
 from meshml_dbx.dialects.cloudformation import read_cloudformation
-from meshml_dbx.dialects.detect import DIALECTS, Dialect, dialect_of, is_listing
+from meshml_dbx.dialects.detect import DIALECTS, Dialect, dialect_of, told_apart
 from meshml_dbx.dialects.found import Account, Kind, Parameters, Reader, Resource
 from meshml_dbx.dialects.kubernetes import read_kubernetes
 from meshml_dbx.dialects.leftovers import report_leftovers
@@ -204,9 +204,7 @@ class _Import:
         if not any(dialect for dialect, _ in known):
             code = "import-not-a-mesh" if source.named else "import-nothing-here"
             place = Place(source=source.name, line=1)
-            what = "nothing in this file is a definition of a mesh"
-            if any(is_listing(part) for part in parts):
-                what = "a list call answers names without specs: import what describe calls answer"
+            what = told_apart(parts) or "nothing in this file is a definition of a mesh"
             self.account.report(code, place, what)
             return
         for dialect, part in known:

@@ -118,3 +118,11 @@ def test_what_a_list_call_answers_is_told_apart() -> None:
     listed = '{"routes": [{"arn": "arn:aws:appmesh:eu-west-1:1:mesh/ml", "routeName": "a"}]}'
     told = [finding.what for finding in imported_text(listed, name="list.json").findings]
     assert "a list call answers names without specs: import what describe calls answer" in told
+
+
+def test_a_state_file_of_terraform_is_told_apart() -> None:
+    """Its form is Terraform's own affair; what show prints of it is not."""
+    state = '{"version": 4, "terraform_version": "1.5.0", "serial": 3, "resources": []}'
+    for name in ("terraform.tfstate", "state.json"):
+        told = [finding.what for finding in imported_text(state, name=name).findings]
+        assert "a state file of Terraform: import what terraform show -json prints of it" in told
