@@ -173,6 +173,7 @@ def _pod(rendering: Rendering, config_map: Body, paths: tuple[str, ...]) -> Body
         pod["initContainers"] = sidecars
         pod["containers"] = [_program(rendering)]
     else:
+        pod["automountServiceAccountToken"] = False  # nobody here asks Kubernetes anything
         pod |= {"initContainers": sidecars} if sidecars else {}
         pod["containers"] = [envoy]
     return {**pod, "volumes": _volumes(rendering, config_map, paths)}

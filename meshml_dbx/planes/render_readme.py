@@ -89,7 +89,7 @@ def _start_envoy(rendering: Rendering) -> list[str]:
 
 
 def _start_compose(rendering: Rendering) -> list[str]:
-    app = "" if rendering.placement.app_image else "APP_IMAGE=… "
+    app = "APP_IMAGE=… " if _lacks_image(rendering) else ""
     network = f"meshml-{resource_name(rendering.mesh_name)}"
     lines = [
         f"    docker network create {network}    # once; all members of the mesh share it",
@@ -127,7 +127,6 @@ def _start_ecs(rendering: Rendering, files: Mapping[str, str]) -> list[str]:
 
 
 def _start_kubernetes(rendering: Rendering, files: Mapping[str, str]) -> list[str]:
-    needs_image = rendering.has_program and not rendering.placement.app_image
     manifests = [name for name in files if name.endswith(".yaml") and name != "workload.yaml"]
     lines = []
     if KUBERNETES_SECRET in files:
@@ -135,7 +134,7 @@ def _start_kubernetes(rendering: Rendering, files: Mapping[str, str]) -> list[st
     if SECRET_FILE in files:
         lines.append(f"    # {SECRET_FILE} holds private keys: keep it out of version control")
     lines.append(f"    kubectl apply {' '.join(f'-f {name}' for name in manifests)}")
-    if needs_image:
+    if _lacks_image(rendering):
         command = "APP_IMAGE=… envsubst '${APP_IMAGE}' < workload.yaml | kubectl apply -f -"
         lines.append(f"    {command}")
     else:
@@ -151,11 +150,17 @@ def _start_kubernetes(rendering: Rendering, files: Mapping[str, str]) -> list[st
     return [*lines, ""]
 
 
+def _lacks_image(rendering: Rendering) -> bool:
+    return rendering.has_program and not rendering.placement.app_image
+
+
 # --- who may speak ----------------------------------------------------------------------------
 
 
 def _speaking(rendering: Rendering) -> list[str]:
     wiring, form = rendering.wiring, rendering.placement.form
+    if not rendering.has_program:
+        return _speaking_through(rendering)
     if wiring.egress_port is None:
         return ["## Who speaks as this member", "", "Nobody: it has no backends in the mesh file."]
     lines = [
@@ -189,6 +194,27 @@ def _speaking(rendering: Rendering) -> list[str]:
         ),
     ]
     return lines
+
+
+def _speaking_through(rendering: Rendering) -> list[str]:
+    """A gateway speaks for those outside; where its listener validates, for those it knows."""
+    ports = ", ".join(map(str, rendering.ports))
+    outside = {
+        "envoy": f"It listens at {rendering.placement.bind}; --bind says where else.",
+        "compose": "The host does not: publish the port by `ports:` if those outside should.",
+        "ecs": "Those outside do by a load balancer: make the port one of its targets.",
+        "kubernetes": (
+            "Those outside the cluster do when the Service is of type LoadBalancer, or behind an "
+            "Ingress."
+        ),
+    }[rendering.placement.form]
+    return [
+        "## Who speaks as this member",
+        "",
+        f"Whoever reaches its port {ports} calls with this member's identity what its gateway",
+        "routes lead to; a listener whose tls has a validation asks for a certificate first.",
+        outside,
+    ]
 
 
 def _tokenless(rendering: Rendering) -> list[str]:
