@@ -315,4 +315,10 @@ MESH_FILE: dict[str, Code] = {
         severity=Severity.WARNING,
         advice="register the instances with an attribute that differs, and choose by it",
     ),
+    "no-routes": Code(
+        number="MESH053",
+        title="a virtual router without a route: calls of its services are answered with 404",
+        severity=Severity.WARNING,
+        advice="add a route, or name a virtual node as the service's provider",
+    ),
 }

@@ -65,6 +65,7 @@ CHECKS: tuple[Callable[[Declared], Iterator[Problem]], ...] = (
     checks_names.find_missing_ports,
     checks_names.find_missing_gateway_ports,
     checks_names.find_no_provider,
+    checks_names.find_no_routes,
     checks_names.find_unused,
     checks_names.find_cycles,
     checks_matches.find_unreachable_routes,

@@ -221,7 +221,7 @@ def find_missing_gateway_ports(declared: Declared) -> Iterator[Problem]:
 
 def leads_nowhere(declared: Declared) -> bool:
     """Whether some call cannot be followed to its end: what seems unused may be what it lacks."""
-    wrong = (_unmet, find_missing_ports, find_no_provider)
+    wrong = (_unmet, find_missing_ports, find_no_provider, find_no_routes)
     return any(problem for check in wrong for problem in check(declared))
 
 
@@ -234,6 +234,15 @@ def find_no_provider(declared: Declared) -> Iterator[Problem]:
         if service.spec.provider is None:
             what = f"{service.virtual_service_name} has no provider: its calls are answered 503"
             yield Problem("no-provider", path, what)
+
+
+def find_no_routes(declared: Declared) -> Iterator[Problem]:
+    """Virtual routers that take no call of the services that name them."""
+    named, _ = _named_by_providers(declared)
+    for name, (path, router) in declared.router_named.items():
+        if name in named and not router.routes:
+            what = f"{name} has no route: calls of its services find none"
+            yield Problem("no-routes", path, what)
 
 
 def find_unused(declared: Declared) -> Iterator[Problem]:
