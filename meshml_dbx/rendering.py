@@ -32,6 +32,7 @@ from meshml_dbx.planes.render_terms import (
     listener_ports,
     loopback_notes,
     placed_identities,
+    user_notes,
     wiring_of,
 )
 from meshml_dbx.rendered_folder import CERTIFICATES, Known, read_known, write_folder
@@ -172,7 +173,8 @@ def render_member(
     files = render_elsewhere(rendering)
     copies = rendering.certificates if how == "copy" else {}
     written = write_folder(wanted.folder, known, files, copies, folders=_log_folders(placement))
-    for note in (*loopback_notes(rendering), *_expected_there(sources)):
+    notes = (*loopback_notes(rendering), *user_notes(placement), *_expected_there(sources))
+    for note in notes:
         say(f"warning: {note}")
     for name in written:
         say(f"wrote {wanted.folder / name}")

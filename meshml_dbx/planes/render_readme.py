@@ -18,7 +18,13 @@ from meshml_dbx.planes.render_kubernetes import (
     workload_kind,
 )
 from meshml_dbx.planes.render_kubernetes import SECRET_SCRIPT as KUBERNETES_SECRET
-from meshml_dbx.planes.render_terms import FLAGS, Rendering, loopback_notes, resource_name
+from meshml_dbx.planes.render_terms import (
+    FLAGS,
+    Rendering,
+    loopback_notes,
+    resource_name,
+    user_notes,
+)
 from meshml_dbx.traffic.context import PROCESS_VARIABLE
 
 
@@ -63,7 +69,8 @@ def _start(rendering: Rendering, files: Mapping[str, str]) -> list[str]:
         case form:
             assert_never(form)
     ports = rendering.wiring.app_ports.items()
-    found = ["## Start it", "", *lines, *(f"Note: {note}." for note in loopback_notes(rendering))]
+    notes = (*loopback_notes(rendering), *user_notes(rendering.placement))
+    found = ["## Start it", "", *lines, *(f"Note: {note}." for note in notes)]
     found += [
         f"What comes to port {port} of the node is handed to the program at {LOOPBACK}:{own}."
         for port, own in ports

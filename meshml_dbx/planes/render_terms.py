@@ -355,6 +355,13 @@ def loopback_notes(rendering: Rendering) -> tuple[str, ...]:
     )
 
 
+def user_notes(placement: Placement) -> tuple[str, ...]:
+    """That Envoy runs as root, where root rendered the keys that it reads."""
+    if placement.form != "compose" or placement.user.partition(":")[0] != "0":
+        return ()
+    return ("Envoy runs as root, who rendered this folder: render as a user who may do less",)
+
+
 def _is_here(mesh: Mesh, node: str) -> bool:
     hostname = _hostname(mesh, node) or ""
     return hostname in {"localhost", "::1"} or hostname.startswith("127.")
