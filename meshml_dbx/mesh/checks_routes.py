@@ -6,10 +6,17 @@ The placed mesh goes in; problems come out.
 import math
 from collections.abc import Iterator
 
-from meshml_dbx.mesh.places import Declared, Problem, placed_targets, target_listener
+from meshml_dbx.mesh.places import (
+    Declared,
+    Problem,
+    placed_targets,
+    target_listener,
+    target_path,
+)
 from meshml_dbx.mesh.routing import DEFAULT_TIMEOUT_S, timeout_s
 from meshml_dbx.mesh.spec import (
     GatewayListener,
+    GatewayRoute,
     Listener,
     Route,
     RouterListener,
@@ -19,6 +26,7 @@ from meshml_dbx.mesh.spec import (
 
 _CHANGING = {"POST", "PATCH"}
 _MAY_HAVE_ARRIVED = {"server-error", "gateway-error", "client-error"}
+_TAKES_NONE_OF = {"grpc": {"tcp", "http"}}
 _RESERVED_PATHS = ("/aws-appmesh", "/aws-app-mesh")
 _RESERVED_SERVICES = ("aws.appmesh", "aws.app-mesh")
 
@@ -169,6 +177,22 @@ def find_protocol_mismatches(declared: Declared) -> Iterator[Problem]:
         place, wanted = f"{path}.spec.{rule.spec.field}", rule.spec.protocol
         listeners = gateway.spec.listeners
         yield from _never_asked(place, rule.gateway_route_name, wanted, port, listeners)
+        yield from _never_taken(declared, path, rule)
+
+
+def _never_taken(declared: Declared, path: str, rule: GatewayRoute) -> Iterator[Problem]:
+    """A gateway's route to a service none of whose ports could take its requests."""
+    wanted, target = rule.spec.protocol, rule.spec.target
+    name = target.virtual_service.virtual_service_name
+    spoken = {
+        it.port_mapping.protocol
+        for it in declared.listeners_of(name)
+        if target.port in {None, it.port_mapping.port}
+    }
+    if spoken and spoken <= _TAKES_NONE_OF.get(wanted, {"tcp"}):
+        what = f"{rule.gateway_route_name} is a route of {wanted}, and {name} speaks"
+        there = " and ".join(sorted(spoken))
+        yield Problem("protocol-mismatch", target_path(path, rule), f"{what} {there}")
 
 
 def _never_asked(

@@ -27,6 +27,10 @@ def sentence_of(decision: Decision, caller: str, request: str) -> str:
         return f"{request} of {caller} takes route {decision.route}"
     if decision.outcome == "node":
         return f"{request} of {caller} goes to virtual node {decision.route}, without a route"
+    if decision.gateway_rule and decision.outcome == "no-gateway-route":
+        rule, service = decision.gateway_rule.name, _led_to(decision)
+        what = f"gateway route {rule} sends it to {service}, where nobody takes it: answered 404"
+        return f"{request} of {caller}: {what}"
     answers = _CONNECTIONS if request.startswith("TCP ") else _ANSWERS
     return f"{request} of {caller}: {answers[decision.outcome]}"
 
@@ -35,6 +39,9 @@ def advice_of(mesh: Mesh, decision: Decision, member: str | None, request: str) 
     """What to change if that was not meant; nothing where somebody takes the request."""
     if decision.outcome == "dropped":
         return _dropped(mesh, member or "", request)
+    if decision.gateway_rule and decision.outcome == "no-gateway-route":
+        rule = decision.gateway_rule.name
+        return f"give {_led_to(decision)} a listener of http, or route {rule} another target"
     router = decision.reached.provided.router if decision.reached else None
     name = router.virtual_router_name if router else ""
     service = decision.virtual_service
@@ -45,6 +52,11 @@ def advice_of(mesh: Mesh, decision: Decision, member: str | None, request: str) 
         "no-gateway-route": f"add a gateway route to virtualGateways[{member}] that takes it",
         "tunnel": "call http:// so that the mesh routes the call and encrypts it by itself",
     }.get(decision.outcome, "")
+
+
+def _led_to(decision: Decision) -> str:
+    """The authority that a gateway's route asks the mesh for."""
+    return decision.request.authority if decision.request else ""
 
 
 def _dropped(mesh: Mesh, member: str, request: str) -> str:

@@ -186,6 +186,33 @@ def test_a_policy_of_another_protocol_than_its_listener_is_found(
     ]
 
 
+@pytest.mark.parametrize(
+    ("route", "served", "said"),
+    [
+        ("httpRoute", "tcp", ["labels is a route of http, and labels.ml speaks tcp"]),
+        ("httpRoute", "http2", []),
+        ("http2Route", "http", []),
+        ("grpcRoute", "http", ["labels is a route of grpc, and labels.ml speaks http"]),
+        ("grpcRoute", "http2", []),
+    ],
+)
+def test_a_gateways_route_to_a_service_that_cannot_take_it_is_found(
+    route: str, served: str, said: list[str]
+) -> None:
+    """A gateway speaks to a service as the service does, but turns no request into plain TCP."""
+    text = (
+        explanation_of("rewrite-prefix")
+        .example.replace("port: 8080, protocol: http", f"port: 8080, protocol: {served}")
+        .replace("port: 8088, protocol: http", f"port: 8088, protocol: {route[:-5]}")
+        .replace("httpRoute", route)
+        .replace(", rewrite: {prefix: {value: /v1}}", "")
+    )
+    if route == "grpcRoute":
+        text = text.replace("prefix: /labels/", "serviceName: labels")
+    found = check_mesh(load_mesh(text, source="mesh.yml"))
+    assert [one.what for one in found if one.code == "protocol-mismatch"] == said
+
+
 def test_a_prefix_that_replaces_none_is_found() -> None:
     """The rewrite would be left out without a word."""
     text = explanation_of("rewrite-prefix").example.replace("value: /v1", "value: /v1/")

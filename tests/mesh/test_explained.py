@@ -207,6 +207,19 @@ def test_a_gateway_is_asked_first_then_the_router() -> None:
     assert asked("http://shop.org/api/x", gateway="way-in").outcome == "no-gateway-route"
 
 
+def test_a_gateways_route_to_where_nobody_takes_requests_is_no_missing_route() -> None:
+    """It took the request; what it leads to does not."""
+    text = TEXT.replace(
+        "target: {virtualService: {virtualServiceName: labels.ml.local}}",
+        "target: {virtualService: {virtualServiceName: store.ml.local}}",
+    )
+    found = asked("http://shop.example.com/api/x", gateway="way-in", text=text)
+    assert (found.outcome, found.is_taken) == ("no-gateway-route", False)
+    words = "gateway route api sends it to store.ml.local, where nobody takes it: answered 404"
+    assert found.sentence.endswith(f"of way-in: {words}")
+    assert found.advice == "give store.ml.local a listener of http, or route api another target"
+
+
 def test_a_service_alone_is_explained_whoever_calls() -> None:
     """Nobody's policy is known then."""
     found = asked("http://any/v1", service="hidden.ml.local")
