@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from meshml_dbx.dialects.found import Account, Parameters
 from meshml_dbx.dialects.tree import Entry, Node, Plain, Scalar, Series, Table, made
 
-_LIST = re.compile(r"CommaDelimitedList|List<.*>")
 _STORED = "AWS::SSM::Parameter::Value<"
+_LIST = re.compile(rf"(?:{_STORED})?(?:CommaDelimitedList|List<.*>)>?")
 _PARTITIONS = {"cn-": ("aws-cn", "amazonaws.com.cn"), "us-gov-": ("aws-us-gov", "amazonaws.com")}
 _AWS = ("aws", "amazonaws.com")
 
@@ -30,7 +30,7 @@ def parameter_value(entry: Entry, parameters: Parameters, account: Account) -> N
     if found is None:
         return made(parameters.missing(entry.key, entry.place), entry.place)
     kind = text_of(declared.get("Type"))
-    is_list = _LIST.fullmatch(kind.removeprefix(_STORED).removesuffix(">") or kind)
+    is_list = _LIST.fullmatch(kind)
     items = tuple(_split(found)) if is_list else (found,)
     for wrong in (problem for item in items for problem in _problems(item, declared, kind)):
         shown = "a value that is not shown" if _is_hidden(declared) else text_of(found)

@@ -49,6 +49,23 @@ def test_what_is_given_goes_before_any_default(declared: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [
+        "CommaDelimitedList",
+        "List<Number>",
+        "List<AWS::EC2::Subnet::Id>",
+        "AWS::SSM::Parameter::Value<List<String>>",
+        "AWS::SSM::Parameter::Value<CommaDelimitedList>",
+    ],
+)
+def test_every_type_of_list_is_a_list(kind: str) -> None:
+    """Its items are told apart, also where a type stands in brackets."""
+    declared = f"Parameters: {{P: {{Type: '{kind}'}}}}\n"
+    taken = take(host("!Select [1, !Ref P]", declared), given={"P": "8, 9"})
+    assert (host_of(taken), taken.leftover) == ("9", ())
+
+
+@pytest.mark.parametrize(
     ("declared", "given", "wrong"),
     [
         ("{Type: String, AllowedValues: [a, b]}", "c", "is c; it must be one of a, b"),
