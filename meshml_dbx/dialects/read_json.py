@@ -1,12 +1,14 @@
 """JSON text, also a jq template, becomes a located tree.
 
 jq's ``$NAME`` where a value belongs is read as the placeholder ``${NAME}``, and so are parts of
-text that ``+`` or ``\\(…)`` join. Any other jq is an error with its line.
+text that ``+`` or ``\\(…)`` join; ``tonumber`` and ``tostring`` say of which type a value is. Any
+other jq is an error with its line.
 """
 
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple, NoReturn
 
 from meshml_dbx.dialects.tree import (
@@ -29,6 +31,7 @@ _TOKEN = re.compile(
     | (?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.]))
     | (?P<word>true|false|null)(?!\w)
     | \$(?P<name>[A-Za-z_][A-Za-z0-9_]*)
+    | \|\s*(?P<filter>tonumber|tostring)\b
     | (?P<mark>[{}\[\],:+()])
     """,
     re.VERBOSE | re.DOTALL,
@@ -101,9 +104,12 @@ class _Reader:
             case "[":
                 return Series(place=place, items=tuple(self._items(place, depth + 1)))
         scalar = self._term(place, depth)
-        while self.token.text == "+":
-            self._step()
-            scalar = _joined(scalar, self._term(place, depth))
+        while self.token.text == "+" or self.token.kind == "filter":
+            passed = self._step()
+            if passed.kind == "filter":
+                scalar = _filtered(scalar, is_text=passed.text.endswith("tostring"))
+            else:
+                scalar = _joined(scalar, self._term(place, depth))
         return scalar
 
     def _step(self) -> _Token:
@@ -178,6 +184,11 @@ def _joined(first: Scalar, second: Scalar) -> Scalar:
     if not (isinstance(first.value, str) and isinstance(second.value, str)):
         raise UnreadableError(second.place.line, "not JSON: only texts can be joined with +")
     return Scalar(value=first.value + second.value, place=first.place, quoted=True)
+
+
+def _filtered(scalar: Scalar, *, is_text: bool) -> Scalar:
+    value = scalar.value if is_text or not isinstance(scalar.value, str) else typed(scalar.value)
+    return replace(scalar, value=value, quoted=is_text)
 
 
 def _text_of(token: _Token) -> str:

@@ -168,6 +168,13 @@ def test_jq_names_are_placeholders() -> None:
     }
 
 
+def test_jq_says_of_a_name_whether_it_is_a_number() -> None:
+    """--arg gives texts alone, so that a port or a weight is written with tonumber."""
+    tree = one('{"a": ($W|tonumber), "b": $N | tostring, "c": "8" | tonumber}', "vn.json")
+    assert plain(tree) == {"a": "${W}", "b": "${N}", "c": 8}
+    assert [scalar.quoted for scalar in scalars(tree)] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     "text",
     ['{"a":\n $x | ascii}', '{"a":\n .b}', '{"a":\n if $x then 1 else 2 end}', '{"a":\n 1 + $b}'],
