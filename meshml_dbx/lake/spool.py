@@ -1,0 +1,117 @@
+"""Copies of parts of logs, which are whole or absent and never change again.
+
+Goes in: a segment that ``follow`` found, and a folder. Comes out: the file that holds its bytes,
+under a name that is the same each time; Spark reads such files and no others.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from meshml_dbx.errors import LogFolderError
+from meshml_dbx.lake.follow import Segment
+from meshml_dbx.lake.log_content import TAIL, Content, short_digest
+
+PART = ".part"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def spool(segment: Segment, folder: Path) -> Path | None:
+    """The file in this folder that holds the segment; made once, however often it is asked for.
+
+    None when the file was renamed, cut or removed since it was looked at: the next look finds the
+    same segment under its new name, as long as any file has it.
+
+    Raises:
+        LogFolderError: the folder cannot be written to, or the log cannot be read.
+    """
+    target = folder / segment.name
+    if target.is_file():
+        return target
+    try:
+        with Content.open(segment.path) as content, _new_file(target) as part:
+            if _copy(content, segment, part):
+                _finish(part, target)
+                return target
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise LogFolderError(
+            f"cannot read {segment.path}: {error.strerror or error}",
+            advice="let the reading user have read access to it, or leave it out of the pattern",
+        ) from error
+    return None
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what copying has left that was killed; hold the follower's lock meanwhile."""
+    for part in folder.glob(f".*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+def _copy(content: Content, segment: Segment, part: BinaryIO) -> bool:
+    """Whether the log still has what was found there; it is copied as it is read."""
+    length, digest = segment.mark
+    if short_digest(content.head()[:length]) != digest:
+        return False
+    first = max(segment.begin - TAIL, 0)
+    skip, left, last = segment.begin - first, segment.end - first, b""
+    for block in content.blocks(first):
+        wanted = block[:left]
+        _write(part, wanted[skip:])
+        skip, left = max(skip - len(wanted), 0), left - len(wanted)
+        last = (last + wanted[-TAIL:])[-TAIL:]
+        if not left:
+            break
+    return left == 0 and short_digest(last) == segment.tail
+
+
+@contextmanager
+def _new_file(target: Path) -> Iterator[BinaryIO]:
+    """A file beside the target, which is gone at the end unless it was given its name."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
+    with _explained(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("xb", buffering=0)
+    try:
+        with file:
+            yield file
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _write(part: BinaryIO, block: bytes) -> None:
+    with _explained(Path(part.name).parent):
+        rest = memoryview(block)
+        while rest:
+            rest = rest[part.write(rest) :]
+
+
+def _finish(part: BinaryIO, target: Path) -> None:
+    """Give the file its name once its bytes are on the disk, so that it is never there in part."""
+    with _explained(target.parent):
+        try:
+            os.fsync(part.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        Path(part.name).replace(target)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "name a spool folder that may be written to"
+        if error.errno in _FULL:
+            advice = "free space there, or name a spool folder elsewhere; then run it again"
+        raise LogFolderError(
+            f"cannot write to {folder}: {error.strerror or error}", advice=advice
+        ) from error
