@@ -19,6 +19,7 @@ from meshml_dbx.sidecar import LivingSidecar, WantedChange, living, request_chan
 from meshml_dbx.traffic.log_folder import SidecarLogs
 from meshml_dbx.wiring import (
     GRPC_VARIABLE,
+    LOOPBACK,
     WIRING_FILE,
     declared_log_path,
     identities_of,
@@ -34,6 +35,8 @@ _ORDER = {"ingress": 0, "gateway": 1, "egress": 2}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reloaded:
     """What became of one sidecar: ``changed``, ``unchanged`` or ``refused``, and why.
+
+    Where it changed, ``reason`` is empty, or says what its program does not know yet.
 
     >>> Reloaded(sidecar_id="a-1", member="a", before="v1", outcome="refused", reason="x").reason
     'x'
@@ -97,13 +100,32 @@ def _reload(settings: Settings, loaded: LoadedMesh, sidecar: LivingSidecar) -> R
         if before == version:
             identities_of(settings, loaded, member)  # renews what is due: Envoy reads it again
         else:
+            told = _local_addresses(sidecar.folder)
             change = request_change(sidecar.folder, _wanted(settings, loaded, sidecar, member))
             outcome, reason = (CHANGED if change.applied else REFUSED), change.reason
+            reason = reason or _untold(told, _local_addresses(sidecar.folder))
     except MeshMLError as error:
         outcome, reason = REFUSED, error.message
     return Reloaded(
         sidecar_id=sidecar.sidecar_id, member=member, before=before, outcome=outcome, reason=reason
     )
+
+
+def _local_addresses(folder: Path) -> dict[str, int]:
+    """The local ports of a program's own: those of plain TCP by service, and that of gRPC."""
+    wiring = read_wiring(folder / WIRING_FILE)
+    if wiring is None:
+        return {}
+    grpc = {"gRPC": wiring.grpc_port} if wiring.grpc_port else {}
+    return {**grpc, **wiring.tcp_ports}
+
+
+def _untold(before: dict[str, int], after: dict[str, int]) -> str:
+    """What a running program cannot know: it read its variables when it started."""
+    fresh = [f"{name} at {LOOPBACK}:{port}" for name, port in after.items() if name not in before]
+    if not fresh:
+        return ""
+    return f"its program was not told of {', '.join(fresh)}: start it anew, or tell it"
 
 
 def _wanted(

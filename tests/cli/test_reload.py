@@ -1,6 +1,7 @@
 """``meshml reload``: living sidecars take another mesh file over amid calls."""
 
 import json
+import re
 import sys
 import time
 
@@ -29,6 +30,16 @@ FRESH = """    routes:
           httpRoute:
             match: {prefix: /v1/labels/7}
             action: {weightedTargets: [{virtualNode: labels, weight: 1}]}
+"""
+DB_NODE = """virtualNodes:
+  - virtualNodeName: db
+    spec:
+      listeners: [{portMapping: {port: 5432, protocol: tcp}}]
+      serviceDiscovery: {dns: {hostname: localhost}}
+"""
+DB_SERVICE = """virtualServices:
+  - virtualServiceName: db.small.local
+    spec: {provider: {virtualNode: {virtualNodeName: db}}}
 """
 TIMEOUT = (
     "          tls:\n            mode: STRICT\n            certificate: {sds: {secretName: labels}}"
@@ -115,6 +126,27 @@ def test_what_a_program_cannot_know_needs_a_restart(mesh: SmallMesh) -> None:
         done = mesh.meshml("reload", "--quiet")
         assert done.status == 1
         assert "start its sidecar anew" in " ".join(done.out.split())
+
+
+def test_a_local_port_that_the_program_was_not_told_is_told_here(mesh: SmallMesh) -> None:
+    """A new TCP service is reached by a port that stands in no variable of a running program."""
+    with mesh.serve("labels"), mesh.start(*calling(mesh)) as client:
+        assert client.read_line() == "calling"
+        backend = "        - {virtualService: {virtualServiceName: db.small.local}}\n"
+        mesh.change("      backends:\n", f"      backends:\n{backend}")
+        mesh.change("virtualNodes:\n", DB_NODE)
+        mesh.change("virtualServices:\n", DB_SERVICE)
+        done = mesh.meshml("reload", "--json", "--quiet")
+        told = {it["member"]: (it["outcome"], it["reason"]) for it in json.loads(done.out)}
+        finished(mesh, client)
+    assert told["labels"] == ("changed", "")
+    outcome, reason = told["job"]
+    assert outcome == "changed"
+    assert re.fullmatch(
+        r"its program was not told of db\.small\.local:5432 at 127\.0\.0\.1:\d+: "
+        "start it anew, or tell it",
+        reason,
+    )
 
 
 def test_nobody_of_that_name(mesh: SmallMesh) -> None:
