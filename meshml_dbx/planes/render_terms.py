@@ -45,6 +45,7 @@ TASK_MARK = "MESHML_TASK"
 """What the first container of an ECS task puts the task's own name in place of."""
 
 _STREAMS = ("/dev/stdout", "/dev/stderr")
+_LONGEST_NAME = 48
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -379,5 +380,7 @@ def resource_name(text: str) -> str:
     >>> resource_name("labels_v2.EU"), resource_name("2nd")
     ('labels-v2-eu', 'm-2nd')
     """
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50].strip("-") or "member"
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "member"
+    if len(name) > _LONGEST_NAME:  # others may begin alike
+        name = f"{name[: _LONGEST_NAME - 13].strip('-')}-{digest(text)}"
     return name if name[0].isalpha() else f"m-{name}"
