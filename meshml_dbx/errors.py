@@ -11,6 +11,7 @@
     ├── TrackingError           the MLflow store could not be read
     ├── UnknownRunError         no run answers to that name; closest matches are named
     ├── LogFolderError          the log folder is missing, empty or not writable
+    ├── LogFormatError          a log format is not one that Envoy writes lines by
     └── LakeError               a Delta table or the Spark session failed
 
 Each message says what was tried, with which name, and what to do next. A problem in the user's
@@ -84,6 +85,10 @@ class UnknownRunError(MeshMLError):
 
 class LogFolderError(MeshMLError):
     """Raised when a log folder is missing, empty or not writable."""
+
+
+class LogFormatError(MeshMLError):
+    """Raised when a log format cannot be read; the message says at which position."""
 
 
 class LakeError(MeshMLError):
