@@ -33,10 +33,13 @@ from meshml_dbx.lake.sources import (
 )
 from meshml_dbx.lake.spans import HOUR_US, LAST_MOMENT, Span, merge_spans, spans_of_hours
 from meshml_dbx.lake.tables import COUNTED, TABLES, THREADS, TableNames
+from meshml_dbx.lake.waits import owners_of_unfinished, refresh_waits
 
 APP_ID = "meshml.ingest"
 BEGUN, DONE = "begun", "done"
 ODD = "odd"
+TIMED = ("ended", "unfinished")
+"""Kinds of lines whose hours are noted: what is made of calls is worked out again for them."""
 FEW_HOURS = 24
 """Up to so many, all between the first and the last call are taken for touched: that is quicker
 than to look at each call's."""
@@ -285,7 +288,7 @@ def _seen(kind: Kind) -> dict[str, Column]:
         tunnels = {"tunnels": F.count_if(good & (F.col("method") == "CONNECT"))}
         moment = F.when(good, F.unix_micros("start_time"))
         ends = {"first": F.min(moment), "last": F.max(moment)}
-        return {**tunnels, **(ends if kind.name == "ended" else {})}
+        return {**tunnels, **(ends if kind.name in TIMED else {})}
     if kind.name == "stages":
         stage_id = F.col("stage_id")
         return {
@@ -320,7 +323,7 @@ def _derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]
     sidecars = sorted({row["sidecar_id"] for row in book})
     with ThreadPoolExecutor(THREADS) as pool:
         work = [
-            pool.submit(_join_again, batch, hours, told.get("stages", {})),
+            pool.submit(_join_again, batch, hours, told),
             pool.submit(refresh_edges, batch.spark, batch.names, hours),
             pool.submit(refresh_ledger, batch.spark, batch.names, sidecars),
         ]
@@ -328,9 +331,14 @@ def _derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]
             done.result()
 
 
-def _join_again(batch: Batch, hours: tuple[Span, ...], stages: Mapping[str, Any]) -> None:
-    spans = merge_spans((*hours, *_stage_spans(batch, stages)))
-    refresh_calls_by_run(batch.spark, batch.names, spans)
+def _join_again(
+    batch: Batch, hours: tuple[Span, ...], told: Mapping[str, Mapping[str, Any]]
+) -> None:
+    spans = merge_spans((*hours, *_stage_spans(batch, told.get("stages", {}))))
+    joined = refresh_calls_by_run(batch.spark, batch.names, spans)
+    open_hours = spans_of_hours(told.get("unfinished", {}).get("hours", ()))
+    cut_off = owners_of_unfinished(batch.spark, batch.names, open_hours)
+    refresh_waits(batch.spark, batch.names, (*joined, *cut_off))
 
 
 def _stage_spans(batch: Batch, seen: Mapping[str, Any]) -> tuple[Span, ...]:

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa  # type: ignore[import-untyped]  # ships without types
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
@@ -30,6 +31,7 @@ from meshml_dbx.traffic.program_log import stage_spans
 Piece = tuple[str, int, int, int, str, bool]
 """Key, bin, start, end, value, ambiguous."""
 
+ARROW_TYPES = {"STRING": pa.string(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
 PIECE_SCHEMA = "key STRING, bin BIGINT, start BIGINT, end BIGINT, value STRING, ambiguous BOOLEAN"
 
 
@@ -140,7 +142,7 @@ def _join(spark: SparkSession, calls: DataFrame, key: str, pieces: Pieces, mark:
     if not pieces.rows:
         nothing = {f"{mark}_value": "STRING", f"{mark}_ambiguous": "BOOLEAN"}
         return calls.withColumns({n: F.lit(None).cast(kind) for n, kind in nothing.items()})
-    right = spark.createDataFrame(list(pieces.rows), PIECE_SCHEMA)
+    right = local_rows(spark, pieces.rows, PIECE_SCHEMA)
     moment = F.unix_micros("start_time")
     bin_ = F.least(F.expr(f"unix_micros(start_time) div {pieces.width}"), F.lit(pieces.last_bin))
     fits = (
@@ -152,6 +154,17 @@ def _join(spark: SparkSession, calls: DataFrame, key: str, pieces: Pieces, mark:
     return calls.join(F.broadcast(right.toDF(*(f"{mark}_{n}" for n in names))), fits, "left")
 
 
+def local_rows(spark: SparkSession, rows: Sequence[tuple[object, ...]], schema: str) -> DataFrame:
+    """A few rows that the plan itself carries: handing them over takes no job of its own."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(schema.split(", "))
+    named = (part.split() for part in schema.split(", "))
+    arrays = {
+        name: pa.array(values, ARROW_TYPES[kind])
+        for (name, kind), values in zip(named, columns, strict=True)
+    }
+    return spark.createDataFrame(pa.table(arrays))
+
+
 # --- the table calls_by_run -----------------------------------------------------------------------
 
 
@@ -161,11 +174,14 @@ def refresh_calls_by_run(
     spans: Iterable[Span],
     *,
     changed: Iterable[Run] = (),
-) -> None:
-    """Join the calls of these spans again, with the stored runs, ``changed`` ones as given."""
+) -> tuple[Run, ...]:
+    """Join the calls of these spans again, with the stored runs, ``changed`` ones as given.
+
+    The runs that have calls in these spans come back.
+    """
     fresher = {run.run_id: run for run in changed}
-    for span in spans:
-        _refresh(spark, names, span, fresher)
+    touched = [run for span in spans for run in _refresh(spark, names, span, fresher)]
+    return tuple({run.run_id: run for run in touched}.values())
 
 
 def spans_with_calls(
@@ -191,11 +207,13 @@ def _touches(span: Span, hours: Sequence[int]) -> bool:
     return first < len(hours) and hours[first] * HOUR_US < span.end
 
 
-def _refresh(spark: SparkSession, names: TableNames, span: Span, fresher: dict[str, Run]) -> None:
+def _refresh(
+    spark: SparkSession, names: TableNames, span: Span, fresher: dict[str, Run]
+) -> list[Run]:
     calls = spark.table(names.table("calls")).where(span.condition("start_time"))
-    runs = {run.run_id: run for run in _runs_during(spark, names, span)} | fresher
-    owners = owners_during(span, runs.values(), _clients(calls, runs.values()))
-    staged = _with_stage(spark, names, own_calls(calls, owners), span)
+    runs = {run.run_id: run for run in runs_during(spark, names, span)} | fresher
+    owners = owners_during(span, runs.values(), clients_of(calls, runs.values()))
+    staged = with_stage(spark, names, own_calls(calls, owners), span)
     rows = staged.select(
         F.col("owner").alias("run_id"),
         *(name for name, _ in TABLES["calls_by_run"] if name not in ("run_id", "stage")),
@@ -207,9 +225,19 @@ def _refresh(spark: SparkSession, names: TableNames, span: Span, fresher: dict[s
         .option("replaceWhere", span.condition("start_time"))
         .saveAsTable(names.table("calls_by_run"))
     )
+    return [runs[run_id] for run_id in owners_in(spark, names, [span])]
 
 
-def _clients(calls: DataFrame, runs: Iterable[Run]) -> set[str]:
+def owners_in(spark: SparkSession, names: TableNames, spans: Iterable[Span]) -> list[str]:
+    """The ids of the runs to which calls of these spans are joined."""
+    condition = " OR ".join(f"({span.condition('start_time')})" for span in spans)
+    if not condition:
+        return []
+    rows = spark.table(names.table("calls_by_run")).where(condition)
+    return [row["run_id"] for row in rows.select("run_id").distinct().collect()]
+
+
+def clients_of(calls: DataFrame, runs: Iterable[Run]) -> set[str]:
     """The clients whose calls a run may own by its time: any, when a run does not say its own."""
     named = {run.client for run in runs}
     if None in named:
@@ -217,7 +245,8 @@ def _clients(calls: DataFrame, runs: Iterable[Run]) -> set[str]:
     return {client for client in named if client}
 
 
-def _runs_during(spark: SparkSession, names: TableNames, span: Span) -> tuple[Run, ...]:
+def runs_during(spark: SparkSession, names: TableNames, span: Span) -> tuple[Run, ...]:
+    """The stored runs that lasted at some moment of a span."""
     end = F.unix_micros("end_time")
     return stored_runs(
         spark,
@@ -226,7 +255,8 @@ def _runs_during(spark: SparkSession, names: TableNames, span: Span) -> tuple[Ru
     )
 
 
-def _with_stage(spark: SparkSession, names: TableNames, calls: DataFrame, span: Span) -> DataFrame:
+def with_stage(spark: SparkSession, names: TableNames, calls: DataFrame, span: Span) -> DataFrame:
+    """The calls with the stage of their process in which they began, as ``s_value``."""
     spans = [
         (stage.process_id, stage.start_time, stage.end_time or OPEN_END, stage.stage, False)
         for stage in stage_spans(read_stages(spark, names, during=span))

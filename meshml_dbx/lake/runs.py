@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from pyspark.sql import SparkSession
 
-from meshml_dbx.lake.join import refresh_calls_by_run, spans_with_calls
+from meshml_dbx.lake.join import owners_in, refresh_calls_by_run, spans_with_calls
 from meshml_dbx.lake.read_runs import run_frame, runs_of_ids
 from meshml_dbx.lake.spans import LAST_MOMENT, Span, merge_spans
 from meshml_dbx.lake.tables import TableNames, any_of
+from meshml_dbx.lake.waits import refresh_waits
 from meshml_dbx.traffic.ownership import Run, end_of
 
 
@@ -30,7 +31,10 @@ def store_runs(spark: SparkSession, names: TableNames, runs: Iterable[Run]) -> i
     before = [known[run.run_id] for run in changed if run.run_id in known]
     touched = merge_spans(map(_span, (*changed, *before)))
     spans = spans_with_calls(spark, names, touched)
-    refresh_calls_by_run(spark, names, spans, changed=changed)
+    losing = runs_of_ids(spark, names, owners_in(spark, names, spans)) if spans else ()
+    joined = refresh_calls_by_run(spark, names, spans, changed=changed)
+    fresher = {run.run_id: run for run in (*losing, *joined, *changed)}
+    refresh_waits(spark, names, [fresher[run.run_id] for run in (*losing, *joined)])
     _upsert(spark, names, changed)
     return len(changed)
 

@@ -21,6 +21,7 @@ from meshml_dbx.traffic.program_log import (
     SAMPLE_FIELDS,
     STAGE_FIELDS,
 )
+from meshml_dbx.traffic.waits import PART_NAMES
 
 SCHEMA_VERSION = 1
 VERSION_PROPERTY = "meshml.schema_version"
@@ -39,6 +40,7 @@ def _plain(text: str) -> Columns:
     return tuple((name, kind) for name, kind in (part.split() for part in text.split(",")))
 
 
+BUCKETS: Columns = (("buckets", "MAP<INT, BIGINT>"),)
 EVENT_DATE: Columns = (("event_date", "DATE"),)
 CALL_COLUMNS: Columns = (
     *_columns(FIELDS, without=("type",)),
@@ -84,6 +86,16 @@ TABLES: dict[str, Columns] = {
         "hour TIMESTAMP, client STRING, virtual_service STRING, route STRING, target STRING, "
         "calls BIGINT, errors BIGINT, retries BIGINT, duration_us BIGINT, p50_us BIGINT, "
         "p95_us BIGINT, bytes_in BIGINT, bytes_out BIGINT"
+    ),
+    "waits": (
+        *_plain(
+            "run_id STRING, event_date DATE, stage STRING, service STRING, virtual_service STRING, "
+            "route STRING, target STRING, pattern STRING, calls BIGINT, unfinished BIGINT, "
+            "errors BIGINT, retries BIGINT, wait_us BIGINT, duration_us BIGINT"
+        ),
+        *((f"{part}_us", "BIGINT") for part in PART_NAMES),
+        *_plain("bytes_in BIGINT, bytes_out BIGINT"),
+        *BUCKETS,
     ),
     "ledger": _plain(
         "sidecar_id STRING, process_id STRING, client STRING, virtual_node STRING, "

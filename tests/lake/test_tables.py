@@ -11,6 +11,7 @@ from meshml_dbx.lake.tables import TABLES, VERSION_PROPERTY, TableNames, any_of,
 from meshml_dbx.traffic.access_log import CLIENT_FIELDS
 from meshml_dbx.traffic.call import Attempt, Call, Connection, Edge
 from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.waits import Wait
 from tests.lake.conftest import Lab
 from tests.lake.writing import NOON
 
@@ -20,6 +21,7 @@ from tests.lake.writing import NOON
     [
         ("runs", Run, set()),
         ("edges", Edge, set()),
+        ("waits", Wait, set()),
         ("attempts", Attempt, {"event_date"}),
         ("connections", Connection, {"event_date"}),
         ("tunnels", Call, {"duration_us", "event_date"}),
