@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.errors import LakeError
-from meshml_dbx.lake.edges import refresh_edges
+from meshml_dbx.lake.edges import refresh_edge_minutes, refresh_edges
 from meshml_dbx.lake.join import refresh_calls_by_run
 from meshml_dbx.lake.ledger import refresh_ledger
 from meshml_dbx.lake.quarantine import FILE_PARTS, bad_lines, place_lines
@@ -325,6 +325,7 @@ def _derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]
         work = [
             pool.submit(_join_again, batch, hours, told),
             pool.submit(refresh_edges, batch.spark, batch.names, hours),
+            pool.submit(refresh_edge_minutes, batch.spark, batch.names, hours),
             pool.submit(refresh_ledger, batch.spark, batch.names, sidecars),
         ]
         for done in work:

@@ -87,6 +87,14 @@ TABLES: dict[str, Columns] = {
         "calls BIGINT, errors BIGINT, retries BIGINT, duration_us BIGINT, p50_us BIGINT, "
         "p95_us BIGINT, bytes_in BIGINT, bytes_out BIGINT"
     ),
+    "edge_minutes": (
+        *_plain(
+            "minute TIMESTAMP, client STRING, virtual_service STRING, route STRING, target STRING, "
+            "calls BIGINT, errors BIGINT, retries BIGINT, duration_us BIGINT, bytes_in BIGINT, "
+            "bytes_out BIGINT"
+        ),
+        *BUCKETS,
+    ),
     "waits": (
         *_plain(
             "run_id STRING, event_date DATE, stage STRING, service STRING, virtual_service STRING, "
@@ -116,7 +124,16 @@ TABLES: dict[str, Columns] = {
 }
 """Every table and its columns; ``log_files`` is what ingest remembers of the files it has read."""
 
-SKIPPING = ("start_time", "time", "event_date", "process_id", "sidecar_id", "run_id", "hour")
+SKIPPING = (
+    "start_time",
+    "time",
+    "event_date",
+    "process_id",
+    "sidecar_id",
+    "run_id",
+    "hour",
+    "minute",
+)
 """Columns that files are skipped by. Statistics of all others cost more than the write itself."""
 
 
