@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
+MOST_PAGES = 20
+"""How many runs one ingest attaches the page to, of those that waited longest."""
 
 
 class Session(MeshJourneys):
@@ -174,8 +176,11 @@ class Session(MeshJourneys):
 
     # --- J3: event → Delta --------------------------------------------------------------------
 
-    def ingest(self) -> "IngestReport":
+    def ingest(self, *, write_metrics: bool = False) -> "IngestReport":
         """Finished log files into Delta tables, joined with MLflow's runs; safe to run again.
+
+        With ``write_metrics`` finished runs get their waits as metrics in MLflow, each once, and
+        those that waited long the page; a store that takes none is only told of.
 
         Raises:
             LogFolderError: there is no log folder, or no sidecar's log in it.
@@ -214,7 +219,25 @@ class Session(MeshJourneys):
             self.say(f"warning: {', '.join(silent)} did not finish its files: ingest again")
         else:
             self._desk.remember_ingested(runs, ended_before=asked_at)
+        if write_metrics:
+            self._write_metrics()
         return report
+
+    def _write_metrics(self) -> None:
+        """Network metrics onto the runs that are finished and changed since the last time."""
+        from meshml_dbx.lake.metrics import write_metrics
+
+        spark, names = self._desk.open()
+        self.say("writing network metrics to MLflow's runs")
+        written = write_metrics(spark, names, connect.RunLog(self.settings.tracking))
+        for notice in written.notices:
+            self.say(f"warning: {notice}")
+        self.say(f"network metrics written: runs {len(written.runs)}")
+        for run_id in written.waited_long[:MOST_PAGES]:
+            try:
+                self.log_page(self.why(run_id))
+            except MeshMLError as error:
+                self.say(f"warning: no page for run {run_id}: {error}")
 
     def start_spark(self) -> None:
         """Start Spark and open the lake, so that the next journey finds them up.

@@ -16,6 +16,7 @@ ALWAYS = ("files", "lines", "quarantined")
 @options.options(
     options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
 )
+@click.option("--metrics", is_flag=True, help="Write each finished run's waits to MLflow, too.")
 def ingest(
     *,
     state: Path | None,
@@ -24,6 +25,7 @@ def ingest(
     tracking: str | None,
     as_json: bool,
     quiet: bool,
+    metrics: bool,
 ) -> None:
     """Bring finished log files into Delta tables and join them with MLflow runs.
 
@@ -31,13 +33,14 @@ def ingest(
     it as often as you like: each line arrives once.
 
     \b
-    Example:
+    Examples:
       meshml ingest --tracking sqlite:///mlflow.db
+      meshml ingest --metrics
     """
     session = options.open_session(
         state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
     )
-    report = session.ingest()
+    report = session.ingest(write_metrics=metrics)
     counts = {"files": report.files, "lines": report.lines, **asdict(report)}
     if as_json:
         print_json(counts)

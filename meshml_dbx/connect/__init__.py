@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from meshml_dbx.connect.store import RunQuery, mask
 from meshml_dbx.connect.tracking import (
+    RunLog,
     active_run_id,
     attach_page,
     find_run,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession as SparkSession  # session names it too
 
 __all__ = [
+    "RunLog",
     "RunQuery",
     "active_run_id",
     "attach_page",

@@ -20,6 +20,8 @@ from meshml_dbx.traffic.ownership import Run
 from meshml_dbx.traffic.run_names import LAST, in_order, pick_run, run_of_page
 
 PAGE_ARTIFACT = "meshml/why.html"
+METRICS_AT_ONCE = 1000
+"""What MLflow takes in one request."""
 RUNS_FILE = "runs:"
 """Begins the address of a JSON file of runs, which a recording carries in place of a store."""
 
@@ -111,6 +113,37 @@ def attach_page(tracking_uri: str | None, run_id: str, page: str) -> str:
     except (MlflowException, OSError) as error:
         raise tracking_error(uri, error) from error
     return PAGE_ARTIFACT
+
+
+class RunLog:
+    """An MLflow store as finished runs get their network metrics written to it.
+
+    >>> RunLog("sqlite:////no/such/folder/mlflow.db").uri
+    'sqlite:////no/such/folder/mlflow.db'
+    """
+
+    def __init__(self, tracking_uri: str | None) -> None:
+        self.uri = resolve_tracking_uri(tracking_uri, os.environ)
+
+    def log_metrics(
+        self, run_id: str, metrics: Mapping[str, float], *, time_ms: int, step: int
+    ) -> None:
+        """Log these metrics with a run; MLflow keeps equal ones of one time and step once.
+
+        Raises:
+            TrackingError: the store does not take them.
+        """
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        made = [Metric(name, value, time_ms, step) for name, value in metrics.items()]
+        try:
+            client = MlflowClient(self.uri)
+            for begin in range(0, len(made), METRICS_AT_ONCE):
+                client.log_batch(run_id, metrics=made[begin : begin + METRICS_AT_ONCE])
+        except (MlflowException, ImportError, OSError) as error:
+            raise tracking_error(self.uri, error) from error
 
 
 def resolve_tracking_uri(

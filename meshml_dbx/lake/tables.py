@@ -105,6 +105,7 @@ TABLES: dict[str, Columns] = {
         *_plain("bytes_in BIGINT, bytes_out BIGINT"),
         *BUCKETS,
     ),
+    "metrics_written": _plain("run_id STRING, digest BIGINT, step BIGINT"),
     "ledger": _plain(
         "sidecar_id STRING, process_id STRING, client STRING, virtual_node STRING, "
         "counted BIGINT, counted_at TIMESTAMP, ended BOOLEAN, end_lines BIGINT, rows BIGINT, "
