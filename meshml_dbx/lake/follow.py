@@ -13,7 +13,8 @@ out to differ becomes a stream of its own, and is read from its first byte. A st
 ``fingerprint``, of what was seen of it first, does not change. So a log that begins like another
 (the same first line after each rotation) is read as soon as it differs from it. Logs whose first
 1,024 bytes are all the same cannot be told apart by them; the bytes before the place where reading
-goes on are compared too, and what does not fit is told by a notice, not read.
+goes on are compared too, and what does not fit is told by a notice, not read. What ends within its
+first line and has settled is read as a log of its own, be it the begin of another.
 
 **Once, also after a kill.** Save ``Found.state`` before anything is copied: it holds what was
 planned, and is planned again in the same way. Then, for each segment: ``spool``, then
