@@ -278,7 +278,14 @@ def _write_rows(batch: Batch, parsed: DataFrame, kind: Kind, part: str) -> None:
 
 
 def _columns_of(rows: DataFrame, table: str) -> DataFrame:
-    return rows.select(*(name for name, _ in TABLES[table]))
+    """The columns of a table; what these rows cannot have is null."""
+    there = set(rows.columns)
+    return rows.select(
+        *(
+            name if name in there else F.lit(None).cast(kind).alias(name)
+            for name, kind in TABLES[table]
+        )
+    )
 
 
 def _seen(kind: Kind) -> dict[str, Column]:

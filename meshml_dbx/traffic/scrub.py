@@ -58,6 +58,12 @@ RULES: tuple[Rule, ...] = (
 )
 """For every text that a table takes out of somebody's log: paths, what has no column, excerpts."""
 
+GUARD = (
+    r"(?i)[=:@?&]|%40|eyJ|akia|asia|dapi|dkea|dose|gh[pousr]_|sk-|xox|bearer|basic|digest"
+    r"|negotiate|hmac"
+)
+"""What a text must have for any of the rules to find something: most have nothing of it."""
+
 ADDRESS_RULE = Rule(
     "the last part of a public address",
     r"(?<![0-9.])(?!10\.|127\.|192\.168\.|172\.(?:1[6-9]|2[0-9]|3[01])\.|169\.254\.)"
