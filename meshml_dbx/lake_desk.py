@@ -58,8 +58,21 @@ class LakeDesk:
         spark = connect.spark_session(self.settings)
         if self._opened is None or self._opened[0] is not spark:
             names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
+            # A folder's catalog ends with the session: only who stays has a use for views there.
+            if names.folder is None and not lake.has_views(spark, names):
+                self._make_views(spark, names)
             self._opened = spark, names
         return self._opened
+
+    def make_views(self) -> None:
+        """What people who come by SQL find: views, a function, comments."""
+        self._make_views(*self.open())
+
+    def _make_views(self, spark: "SparkSession", names: "TableNames") -> None:
+        from meshml_dbx.lake.views import comment_tables, create_views
+
+        create_views(spark, names)
+        comment_tables(spark, names)
 
     def has_ingested(self, run: Run) -> bool:
         """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""

@@ -240,13 +240,13 @@ class Session(MeshJourneys):
                 self.say(f"warning: no page for run {run_id}: {error}")
 
     def start_spark(self) -> None:
-        """Start Spark and open the lake, so that the next journey finds them up.
+        """Start Spark and open the lake, so that the next journey, and SQL, finds them up.
 
         Raises:
             MissingToolError: Java, Spark or Delta is not there.
             LakeError: Spark did not start, or the lake cannot be opened.
         """
-        self._desk.open()
+        self._desk.make_views()
 
     def _runs_if_readable(self) -> tuple[tuple[Run, ...], TrackingError | None]:
         """The runs, or none and why: calls come in all the same."""

@@ -42,7 +42,8 @@ def make(key, name, start_s, end_s, **tags):
     if end_s:
         client.set_terminated(run.info.run_id, end_time=end_s * 1000)
 
-make("old", "nightly", 100, 200, meshml__process_id="p-old", meshml__client="churn-training")
+make("old", "nightly", 100, 200, meshml__process_id="p-old", meshml__client="churn-training",
+     team="risk", mlflow__databricks__jobRunID="77")
 make("new", "nightly", 300, 400, meshml__process_id="p-new", meshml__client="churn-training")
 make("child", "fold-1", 310, 350, mlflow__parentRunId=ids["new"])
 make("gone", "deleted-one", 500, 600)
@@ -95,9 +96,18 @@ def test_a_run_is_read_with_its_tags_and_times(store: Path, ids: dict[str, str])
         end_time=200 * SECOND + 999,
         process_id="p-old",
         client="churn-training",
+        team="risk",
+        job_run_id="77",
     )
     assert found[ids["child"]].parent_run_id == ids["new"]
     assert found[ids["running"]].end_time is None
+
+
+def test_a_run_tells_whom_it_was_for_and_where_it_ran(store: Path, ids: dict[str, str]) -> None:
+    """The tags team, model and environment, and those that Databricks sets; none where none is."""
+    told, untold = (find_run(ids[key], tracking_uri=f"sqlite:///{store}") for key in ("old", "new"))
+    assert (told.team, told.job_run_id, told.model) == ("risk", "77", None)
+    assert (untold.team, untold.job_run_id) == (None, None)
 
 
 def test_runs_come_oldest_first_without_deleted_ones(store: Path, ids: dict[str, str]) -> None:

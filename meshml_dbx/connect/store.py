@@ -15,7 +15,21 @@ from meshml_dbx.traffic.ownership import Run
 from meshml_dbx.traffic.run_names import BEGIN_A_RUN
 
 PARENT_TAG = "mlflow.parentRunId"
-TAGS = (PROCESS_TAG, CLIENT_TAG, PARENT_TAG)
+FIELD_TAGS = {
+    "parent_run_id": PARENT_TAG,
+    "process_id": PROCESS_TAG,
+    "client": CLIENT_TAG,
+    "team": "team",
+    "model": "model",
+    "environment": "environment",
+    "workspace_id": "mlflow.databricks.workspaceID",
+    "job_id": "mlflow.databricks.jobID",
+    "job_run_id": "mlflow.databricks.jobRunID",
+    "cluster_id": "mlflow.databricks.cluster.id",
+}
+"""Field of ``Run`` → the tag that tells it."""
+
+TAGS = tuple(FIELD_TAGS.values())
 NEXT_STEP = "name the store with --tracking or MLFLOW_TRACKING_URI"
 FIRST_STEP = f"{BEGIN_A_RUN}; or {NEXT_STEP}"
 """Where there is no store yet."""
@@ -46,9 +60,7 @@ def run_in_words(values: Mapping[str, Any], experiment: str | None, tags: Mappin
         status=values["status"],
         start_time=int(values["start_time"]) * 1000,
         end_time=int(end_ms) * 1000 + 999 if end_ms else None,
-        parent_run_id=tags.get(PARENT_TAG),
-        process_id=tags.get(PROCESS_TAG),
-        client=tags.get(CLIENT_TAG),
+        **{field: tags.get(tag) for field, tag in FIELD_TAGS.items()},
     )
 
 

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from meshml_dbx.lake.runs import store_runs
     from meshml_dbx.lake.spark import local_session
     from meshml_dbx.lake.tables import TableNames, open_lake
+    from meshml_dbx.lake.views import has_views
 
 __all__ = [
     "IngestReport",
     "TableNames",
     "has_run",
+    "has_views",
     "local_session",
     "open_lake",
     "read_evidence",
@@ -31,6 +33,7 @@ _HOMES = {
     "IngestReport": "ingest",
     "TableNames": "tables",
     "has_run": "evidence",
+    "has_views": "views",
     "local_session": "spark",
     "open_lake": "tables",
     "read_evidence": "evidence",

@@ -14,6 +14,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from meshml_dbx.errors import LakeError
+from meshml_dbx.lake.texts import TABLE_TEXTS, column_text, text_literal
 from meshml_dbx.traffic.access_log import ATTEMPT_FIELDS, CONNECTION_FIELDS, FIELDS, Field
 from meshml_dbx.traffic.program_log import (
     MESH_FIELDS,
@@ -40,6 +41,7 @@ def _plain(text: str) -> Columns:
     return tuple((name, kind) for name, kind in (part.split() for part in text.split(",")))
 
 
+MONEY = "DECIMAL(38, 12)"
 BUCKETS: Columns = (("buckets", "MAP<INT, BIGINT>"),)
 EVENT_DATE: Columns = (("event_date", "DATE"),)
 CALL_COLUMNS: Columns = (
@@ -76,7 +78,8 @@ TABLES: dict[str, Columns] = {
     "runs": _plain(
         "run_id STRING, name STRING, experiment_id STRING, status STRING, start_time TIMESTAMP, "
         "end_time TIMESTAMP, experiment STRING, parent_run_id STRING, process_id STRING, "
-        "client STRING"
+        "client STRING, team STRING, model STRING, environment STRING, workspace_id STRING, "
+        "job_id STRING, job_run_id STRING, cluster_id STRING"
     ),
     "calls_by_run": _plain(
         "run_id STRING, request_id STRING, start_time TIMESTAMP, observer STRING, "
@@ -104,6 +107,22 @@ TABLES: dict[str, Columns] = {
         *((f"{part}_us", "BIGINT") for part in PART_NAMES),
         *_plain("bytes_in BIGINT, bytes_out BIGINT"),
         *BUCKETS,
+    ),
+    "cost": (
+        *_plain(
+            "ChargePeriodStart TIMESTAMP, ChargePeriodEnd TIMESTAMP, BillingAccountId STRING, "
+            "SubAccountId STRING, ServiceProviderName STRING, HostProviderName STRING, "
+            "SkuId STRING, ResourceId STRING, PricingUnit STRING"
+        ),
+        ("PricingQuantity", MONEY),
+        ("ListCost", MONEY),
+        *_plain(
+            "BillingCurrency STRING, ChargeCategory STRING, AllocatedMethodId STRING, "
+            "AllocatedMethodDetails STRING, AllocatedResourceId STRING, "
+            "AllocatedResourceName STRING, AllocatedTags STRING"
+        ),
+        ("wait_cost", MONEY),
+        *EVENT_DATE,
     ),
     "metrics_written": _plain("run_id STRING, digest BIGINT, step BIGINT"),
     "ledger": _plain(
@@ -203,13 +222,17 @@ def _open_table(spark: SparkSession, names: TableNames, name: str) -> None:
 
 def create_statement(names: TableNames, name: str) -> str:
     """The DDL of one table."""
-    columns = ", ".join(f"`{column}` {kind}" for column, kind in TABLES[name])
+    columns = ", ".join(
+        f"`{column}` {kind} COMMENT {text_literal(column_text(column))}"
+        for column, kind in TABLES[name]
+    )
     skipping = ",".join(column for column, _ in TABLES[name] if column in SKIPPING)
     properties = f"'{VERSION_PROPERTY}' = '{SCHEMA_VERSION}'"
     if skipping:
         properties += f", 'delta.dataSkippingStatsColumns' = '{skipping}'"
     return (
         f"CREATE TABLE IF NOT EXISTS {names.table(name)} ({columns}) USING DELTA "
+        f"COMMENT {text_literal(TABLE_TEXTS[name])} "
         f"{_location(names, name)} TBLPROPERTIES ({properties})"
     )
 
@@ -233,7 +256,10 @@ def _bring_up(spark: SparkSession, table: str, name: str) -> None:
     known = set(spark.table(table).columns)
     missing = [(column, kind) for column, kind in TABLES[name] if column not in known]
     if missing:
-        added = ", ".join(f"`{column}` {kind}" for column, kind in missing)
+        added = ", ".join(
+            f"`{column}` {kind} COMMENT {text_literal(column_text(column))}"
+            for column, kind in missing
+        )
         spark.sql(f"ALTER TABLE {table} ADD COLUMNS ({added})")
     if found < SCHEMA_VERSION:
         spark.sql(

@@ -1,15 +1,18 @@
-"""What people who come by SQL find beside the tables: one function.
+"""What people who come by SQL find beside the tables: views in seconds, and one function.
 
-Goes in: a session and the tables' names. Comes out: objects in the tables' schema, by name, so
-that they work in a lake on this machine and in Unity Catalog.
+Goes in: a session and the tables' names. Comes out: objects in the tables' schema, by name and
+never by path, so that they work in a lake on this machine and in Unity Catalog. On this machine
+the catalog is the session's: whoever opens the lake anew makes them anew.
 """
 
 from pyspark.sql import SparkSession
 
-from meshml_dbx.lake.tables import TableNames
+from meshml_dbx.lake.tables import TABLES, TableNames
+from meshml_dbx.lake.texts import TABLE_TEXTS, column_text, text_literal
 from meshml_dbx.traffic.sketch import GAMMA, ZERO_BUCKET
 
 QUANTILE = "quantile_us"
+QUANTILE_TEXT = "The q quantile, in us, of all calls in these buckets, right to 1 %"
 _ENTRIES = "array_sort(flatten(transform(parts, part -> map_entries(part))))"
 _CALLS = f"aggregate({_ENTRIES}, 0L, (sum, entry) -> sum + entry.value)"
 QUANTILE_SQL = f"""
@@ -25,12 +28,90 @@ aggregate(
 """
 """A quantile of ``parts``, an array of buckets: those of any minutes, edges or runs together."""
 
+VIEWS: dict[str, tuple[str, str]] = {
+    "run_waits": (
+        "What each run waited for, in seconds, with the run; wait_share is of the run's time",
+        """
+        SELECT r.run_id, r.name, r.experiment, r.status, r.client, r.team, r.model, r.environment,
+          r.start_time, r.end_time, w.stage, w.service, w.route, w.target, w.pattern, w.calls,
+          w.errors, w.retries, w.wait_us / 1e6D AS wait_s,
+          CASE WHEN r.end_time IS NOT NULL THEN w.wait_us
+            / greatest(unix_micros(r.end_time) - unix_micros(r.start_time), 1) END AS wait_share,
+          w.pool_wait_us / 1e6D AS pool_wait_s, w.connect_us / 1e6D AS connect_s,
+          w.tls_us / 1e6D AS tls_s, w.first_byte_us / 1e6D AS first_byte_s,
+          w.transfer_us / 1e6D AS transfer_s, w.earlier_attempts_us / 1e6D AS earlier_attempts_s,
+          w.buckets
+        FROM {schema}.waits w JOIN {schema}.runs r ON r.run_id = w.run_id
+        """,
+    ),
+    "service_minutes": (
+        "How each service was called, minute by minute; quantiles are right to 1 %",
+        """
+        SELECT minute, virtual_service, sum(calls) AS calls, sum(errors) AS errors,
+          sum(retries) AS retries,
+          {schema}.quantile_us(collect_list(buckets), 0.5D) / 1000 AS p50_ms,
+          {schema}.quantile_us(collect_list(buckets), 0.95D) / 1000 AS p95_ms,
+          {schema}.quantile_us(collect_list(buckets), 0.99D) / 1000 AS p99_ms,
+          {schema}.quantile_us(collect_list(buckets), 0.999D) / 1000 AS p999_ms
+        FROM {schema}.edge_minutes GROUP BY minute, virtual_service
+        """,
+    ),
+    "run_cost": (
+        "What each run cost by list price, and how much of it was waiting; null without a bill",
+        """
+        SELECT AllocatedResourceId AS run_id, BillingCurrency AS currency,
+          sum(ListCost) AS list_cost, sum(wait_cost) AS wait_cost
+        FROM {schema}.cost WHERE AllocatedResourceId IS NOT NULL
+        GROUP BY AllocatedResourceId, BillingCurrency
+        """,
+    ),
+    "model_cost_week": (
+        "Which service cost whose models how much waiting, week by week of the runs' begin",
+        """
+        SELECT CAST(date_trunc('week', w.start_time) AS DATE) AS week, w.team, w.model,
+          w.environment, w.service, c.currency, count(DISTINCT w.run_id) AS runs,
+          sum(w.calls) AS calls, sum(w.retries) AS retries, sum(w.wait_s) AS wait_s,
+          sum(CAST(c.list_cost AS DOUBLE) * w.wait_share) AS wait_cost
+        FROM {schema}.run_waits w LEFT JOIN {schema}.run_cost c ON c.run_id = w.run_id
+        GROUP BY ALL
+        """,
+    ),
+}
+"""Each view's comment and its query; one that reads another stands after it."""
+
+
+def create_views(spark: SparkSession, names: TableNames) -> None:
+    """Make the views, and the function ``quantile_us``, whose text may have changed, anew."""
+    create_functions(spark, names)
+    for view, (text, query) in VIEWS.items():
+        spark.sql(
+            f"CREATE OR REPLACE VIEW {names.schema}.`{view}` COMMENT {text_literal(text)} "
+            f"AS {query.format(schema=names.schema)}"
+        )
+
+
+def has_views(spark: SparkSession, names: TableNames) -> bool:
+    """Whether they were made in this catalog."""
+    return bool(spark.catalog.tableExists(f"{names.schema}.`{next(reversed(VIEWS))}`"))
+
 
 def create_functions(spark: SparkSession, names: TableNames) -> None:
     """Make ``quantile_us(collect_list(buckets), 0.99)`` known to SQL: right to 1 %."""
     spark.sql(
         f"CREATE OR REPLACE FUNCTION {names.schema}.`{QUANTILE}`"
         "(parts ARRAY<MAP<INT, BIGINT>>, q DOUBLE) RETURNS DOUBLE "
-        "COMMENT 'The q quantile, in us, of all calls in these buckets, right to 1 %' "
-        f"RETURN {QUANTILE_SQL}"
+        f"COMMENT {text_literal(QUANTILE_TEXT)} RETURN {QUANTILE_SQL}"
     )
+
+
+def comment_tables(spark: SparkSession, names: TableNames) -> None:
+    """Give tables that were made before there were comments theirs; new ones are made with them."""
+    for name, columns in TABLES.items():
+        table = names.table(name)
+        known = {column.name: column.description for column in spark.catalog.listColumns(table)}
+        silent = [column for column, _ in columns if known.get(column) != column_text(column)]
+        for column in silent:
+            text = text_literal(column_text(column))
+            spark.sql(f"ALTER TABLE {table} ALTER COLUMN `{column}` COMMENT {text}")
+        if silent:
+            spark.sql(f"COMMENT ON TABLE {table} IS {text_literal(TABLE_TEXTS[name])}")

@@ -23,7 +23,9 @@ OPEN_END = 2**62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One MLflow run, as far as joining and diagnosing need it; times are UTC microseconds.
+    """One MLflow run, as far as joining, diagnosing and billing need it; times: UTC microseconds.
+
+    From ``team`` on, what its tags say of whom it was for, and where on Databricks it ran.
 
     >>> Run(run_id="4f1c", name="churn", experiment_id="0", status="FINISHED", start_time=0).client
     """
@@ -38,6 +40,13 @@ class Run:
     parent_run_id: str | None = None
     process_id: str | None = None
     client: str | None = None
+    team: str | None = None
+    model: str | None = None
+    environment: str | None = None
+    workspace_id: str | None = None
+    job_id: str | None = None
+    job_run_id: str | None = None
+    cluster_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
