@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from meshml_dbx.lake.cost import TransferPrice, refresh_cost
     from meshml_dbx.lake.evidence import has_run, read_evidence
     from meshml_dbx.lake.ingest import IngestReport
     from meshml_dbx.lake.read_runs import stored_runs
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "IngestReport",
     "TableNames",
+    "TransferPrice",
     "has_run",
     "has_views",
     "local_session",
     "open_lake",
     "read_evidence",
+    "refresh_cost",
     "store_runs",
     "stored_runs",
 ]
@@ -32,11 +35,13 @@ __all__ = [
 _HOMES = {
     "IngestReport": "ingest",
     "TableNames": "tables",
+    "TransferPrice": "cost",
     "has_run": "evidence",
     "has_views": "views",
     "local_session": "spark",
     "open_lake": "tables",
     "read_evidence": "evidence",
+    "refresh_cost": "cost",
     "store_runs": "runs",
     "stored_runs": "read_runs",
 }
