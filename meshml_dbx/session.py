@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshml_dbx.diagnosis.drift import Drift
     from meshml_dbx.in_process import KnownHosts
     from meshml_dbx.lake import IngestReport
+    from meshml_dbx.lake.prune import Pruned
     from meshml_dbx.reloading import Reloaded
     from meshml_dbx.trust import IdentityFiles
 
@@ -238,6 +239,22 @@ class Session(MeshJourneys):
                 self.log_page(self.why(run_id))
             except MeshMLError as error:
                 self.say(f"warning: no page for run {run_id}: {error}")
+
+    def prune(self, *, keep_days: float, dry_run: bool = False) -> "Pruned":
+        """What of the lake is older than so many days, removed, or with ``dry_run`` only counted.
+
+        Rows of runs that still last stay. Files leave the disk when the tables are vacuumed.
+
+        Raises:
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark or a table failed.
+        """
+        spark, names = self._desk.open()
+        from meshml_dbx.lake.prune import prune
+
+        self.say("counting old rows" if dry_run else "removing old rows")
+        before = int((time.time() - keep_days * 86400) * 1_000_000)
+        return prune(spark, names, before=before, dry_run=dry_run)
 
     def start_spark(self) -> None:
         """Start Spark and open the lake, so that the next journey, and SQL, finds them up.

@@ -17,6 +17,7 @@ from meshml_dbx.cli.fit_command import fit
 from meshml_dbx.cli.import_command import import_mesh
 from meshml_dbx.cli.plan_command import plan
 from meshml_dbx.cli.programs import record, run, sidecar
+from meshml_dbx.cli.prune_command import prune
 from meshml_dbx.cli.reload_command import reload_command
 from meshml_dbx.cli.render_command import render
 from meshml_dbx.cli.schema_command import schema
@@ -59,6 +60,7 @@ for command in (
     import_mesh,
     ingest,
     plan,
+    prune,
     record,
     reload_command,
     render,

@@ -57,7 +57,7 @@ def at(hour: int, minute: int = 0) -> datetime:
 def write_system(spark: SparkSession, schema: str) -> None:
     """Databricks' tables: corrections, a price that changes, a sliced run, one id in two places."""
     spark.sql(f"CREATE SCHEMA {schema}")
-    usage = [
+    usage: list[tuple[object, ...]] = [
         (
             *(str(n), "acc", workspace, sku, "AWS", at(hour), at(hour + 1), at(hour).date(), {}),
             *("DBU", Decimal(quantity), (cluster, "5", job_run, *[None] * 5), (None,) * 3, kind),
