@@ -96,7 +96,7 @@ def take_in(batch: Batch, files: list[str]) -> dict[str, int]:
 
 def do_again(batch: Batch) -> dict[str, int]:
     """Take in the rest of a batch that was cut off; the counts of all its files."""
-    return write_batch(batch, _book_of(batch), tidy=False)
+    return write_batch(batch, book_of(batch), tidy=False)
 
 
 def write_batch(batch: Batch, book: list[Row], *, tidy: bool) -> dict[str, int]:
@@ -113,8 +113,8 @@ def write_batch(batch: Batch, book: list[Row], *, tidy: bool) -> dict[str, int]:
         }
         told = {name: write.result() for name, write in writes.items()}
     quarantined = _write_bad(batch, book, told)
-    _derive(batch, book, told)
-    _done(batch, quarantined)
+    derive(batch, book, told)
+    close_book(batch, quarantined)
     counts = {name: sum(row[name] for row in book) for name in ("bytes", *COUNTED)}
     return {"files": len(book), **counts, "quarantined": quarantined}
 
@@ -129,8 +129,8 @@ def _begin(batch: Batch, files: list[str], counted: Mapping[str, Mapping[str, in
         LakeError: another ingest took the number first.
     """
     rows = [_book_row(batch, file, counted.get(file, {})) for file in files]
-    _append(batch, _frame(batch, rows), "log_files", "begin")
-    book = _book_of(batch)
+    append_once(batch, book_frame(batch, rows), "log_files", "begin")
+    book = book_of(batch)
     if {row["file"] for row in book} != set(files):
         raise LakeError(
             "another ingest is at work on this lake",
@@ -167,14 +167,14 @@ def _book_row(batch: Batch, file: str, counted: Mapping[str, int]) -> dict[str, 
     }
 
 
-def _frame(batch: Batch, rows: list[dict[str, Any]]) -> DataFrame:
+def book_frame(batch: Batch, rows: list[dict[str, Any]]) -> DataFrame:
     schema = ", ".join(f"`{name}` {kind}" for name, kind in TABLES["log_files"])
     return batch.spark.createDataFrame(
         [tuple(row.get(name) for name, _ in TABLES["log_files"]) for row in rows], schema
     )
 
 
-def _book_of(batch: Batch) -> list[Row]:
+def book_of(batch: Batch) -> list[Row]:
     entered = F.col("batch") == batch.number
     rows: list[Row] = batch.table("log_files").where(entered & (F.col("state") == BEGUN)).collect()
     return rows
@@ -186,12 +186,13 @@ def _paths(batch: Batch, book: list[Row], kind: str) -> list[str]:
     return [path for path in paths if not batch.replayed or Path(path).exists()]
 
 
-def _done(batch: Batch, quarantined: int) -> None:
-    row = {"batch": batch.number, "state": DONE, "quarantined": quarantined}
-    _append(batch, _frame(batch, [row]), "log_files", "done")
+def close_book(batch: Batch, quarantined: int, counts: Mapping[str, int] | None = None) -> None:
+    """Strike the batch off; ``counts`` are those that were not known when it was entered."""
+    row = {"batch": batch.number, "state": DONE, **(counts or {}), "quarantined": quarantined}
+    append_once(batch, book_frame(batch, [row]), "log_files", "done")
 
 
-def _append(batch: Batch, rows: DataFrame, table: str, part: str = "") -> None:
+def append_once(batch: Batch, rows: DataFrame, table: str, part: str = "") -> None:
     """Append once: a write of this batch to this table that was made before is not made again."""
     app = f"{APP_ID}.{part}" if part else APP_ID
     (
@@ -249,13 +250,13 @@ def _write_seen(
         told = dict(observation.get)
     if told.get("tunnels"):
         tunnels = parsed.where(F.col("good") & (F.col("method") == "CONNECT"))
-        _append(batch, _columns_of(tunnels, "tunnels"), "tunnels", f"{kind.name}{part}")
+        append_once(batch, columns_of(tunnels, "tunnels"), "tunnels", f"{kind.name}{part}")
     if "first" in told:
-        told["hours"] = _hours(parsed, told.pop("first"), told.pop("last"))
+        told["hours"] = touched_hours(parsed, told.pop("first"), told.pop("last"))
     return told
 
 
-def _hours(parsed: DataFrame, first: int | None, last: int | None) -> list[int]:
+def touched_hours(parsed: DataFrame, first: int | None, last: int | None) -> list[int]:
     """The hours, since 1970, that the good rows touch; more than these where they lie close."""
     if first is None or last is None:
         return []
@@ -274,10 +275,10 @@ def _write_rows(batch: Batch, parsed: DataFrame, kind: Kind, part: str) -> None:
         good = good.dropDuplicates(["mesh", "mesh_version"])
         good = good.join(F.broadcast(known), ["mesh", "mesh_version"], "left_anti")
     table = str(kind.table)
-    _append(batch, _columns_of(good, table), table, part)
+    append_once(batch, columns_of(good, table), table, part)
 
 
-def _columns_of(rows: DataFrame, table: str) -> DataFrame:
+def columns_of(rows: DataFrame, table: str) -> DataFrame:
     """The columns of a table; what these rows cannot have is null."""
     there = set(rows.columns)
     return rows.select(
@@ -320,11 +321,11 @@ def _write_bad(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, An
     if not paths:
         return 0
     placed = place_lines(batch.spark, sorted(paths))
-    _append(batch, bad_lines(placed, bad, batch.number), "quarantine")
+    append_once(batch, bad_lines(placed, bad, batch.number), "quarantine")
     return int(batch.table("quarantine").where(F.col("batch") == batch.number).count())
 
 
-def _derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]) -> None:
+def derive(batch: Batch, book: list[Row], told: Mapping[str, Mapping[str, Any]]) -> None:
     """Work out again what is made from the rows of the time and the sidecars that were touched."""
     hours = spans_of_hours(told.get("ended", {}).get("hours", ()))
     sidecars = sorted({row["sidecar_id"] for row in book})

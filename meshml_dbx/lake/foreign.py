@@ -51,7 +51,7 @@ QUERY = "query"
 FORWARDED_FOR = "forwarded_for"
 SHOWN = 40
 RECORD, REASON = "record", "reason"
-FOUND, UNKNOWN = "found", "unknown_keys"
+FOUND, UNKNOWN, BARRIER = "found", "unknown_keys", "barrier"
 
 
 def parse_foreign(lines: DataFrame, log_format: LogFormat, source: LogSource) -> DataFrame:
@@ -83,7 +83,27 @@ def _rows(found: Found, log_format: LogFormat, source: LogSource, kept: list[str
     recorded = valued.select("*", _record(known).alias(RECORD))
     row = _row(log_format, source, known)
     stored = (_stored(name, row.get(name)).cast(kind).alias(name) for name, kind in COLUMNS.items())
-    return recorded.select(*kept, RECORD, *stored, _reason(log_format).alias(REASON))
+    return recorded.select(
+        *kept, RECORD, *stored, _reason(log_format).alias(REASON), _barrier().alias(BARRIER)
+    )
+
+
+def _barrier() -> Column:
+    """What keeps Spark from moving a condition on ``reason`` below the columns that it is made of.
+
+    It would write each column out in full wherever it is named, and plan for minutes.
+    """
+    return F.monotonically_increasing_id()
+
+
+def is_read() -> Column:
+    """Whether a line could be read."""
+    return F.col(REASON).isNull() & (F.col(BARRIER) >= 0)
+
+
+def is_unread() -> Column:
+    """Whether a line could not be read."""
+    return F.col(REASON).isNotNull() & (F.col(BARRIER) >= 0)
 
 
 def _t(at: int) -> str:

@@ -17,13 +17,15 @@ from pyspark.sql import DataFrame, SparkSession
 from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.batch import (
     Batch,
+    book_of,
     do_again,
     file_of,
     read_book_state,
     take_in,
     unknown_files,
 )
-from meshml_dbx.lake.sources import closed_glob
+from meshml_dbx.lake.foreign_batch import do_foreign_again, is_foreign, take_foreign
+from meshml_dbx.lake.sources import ENDINGS, closed_glob
 from meshml_dbx.lake.tables import COUNTED, TableNames
 from meshml_dbx.traffic.log_folder import CLOSED
 
@@ -54,6 +56,7 @@ class IngestReport:
     meshes: int = 0
     unknown: int = 0
     quarantined: int = 0
+    duplicates: int = 0
 
     @property
     def lines(self) -> int:
@@ -82,8 +85,8 @@ def ingest(
     try:
         for number in book.cut_off:
             batch = Batch(spark=spark, names=names, root=root, number=number, replayed=True)
-            taken.append(do_again(batch))
-        if any(Path(root).glob(f"*/{CLOSED}/*.jsonl")):
+            taken.append(_do_again(batch))
+        if any(any(Path(root).glob(f"*/{CLOSED}/*{ending}")) for ending in ENDINGS):
             batches = Batches(names=names, root=root, numbers=count(book.last + 1))
             taken += _stream(spark, batches, checkpoint, files_per_batch)
     except LakeError:
@@ -119,8 +122,12 @@ def _stream(
     def take(files: DataFrame, _number: int) -> None:
         found = [file_of(row["path"]) for row in files.collect()]
         fresh = unknown_files(files.sparkSession, batches.names, found)
-        if fresh:
-            taken.append(take_in(batches.begin(files.sparkSession), fresh))
+        ours = [file for file in fresh if not is_foreign(file)]
+        foreign = [file for file in fresh if is_foreign(file)]
+        if ours:
+            taken.append(take_in(batches.begin(files.sparkSession), ours))
+        if foreign:
+            taken.append(take_foreign(batches.begin(files.sparkSession), foreign))
 
     source = (
         spark.readStream.format("binaryFile")
@@ -140,10 +147,18 @@ def _stream(
     return taken
 
 
+def _do_again(batch: Batch) -> dict[str, int]:
+    """Take in the rest of a batch; its files are all ours, or all foreign."""
+    book = book_of(batch)
+    if any(is_foreign(row["file"]) for row in book):
+        return do_foreign_again(batch, book)
+    return do_again(batch)
+
+
 def _report(taken: list[dict[str, int]]) -> IngestReport:
     """The sums of the batches that were begun, and of those that were done again."""
     names = [field.name for field in fields(IngestReport)]
-    return IngestReport(**{name: sum(counts[name] for counts in taken) for name in names})
+    return IngestReport(**{name: sum(counts.get(name, 0) for counts in taken) for name in names})
 
 
 def _cause(error: Exception) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
+from meshml_dbx.lake.foreign_readers import scrubbed
 from meshml_dbx.lake.sources import UNKNOWN, find_kind, kind_of, literal_path, parse_slowly
 from meshml_dbx.traffic.access_log import RECORD_KEY, TYPE_KEY
 
@@ -20,6 +21,11 @@ PLACE = ("value", "log_file", "kind", "byte_offset", "bytes")
 
 
 def place_lines(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
+    """Every line of these files with its kind, byte offset and length."""
+    return with_places(spark, paths).withColumn("kind", kind_of("value")).select(*PLACE)
+
+
+def with_places(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
     """Every line of these files with its byte offset and length; slower than ``read_lines``.
 
     Spark may cut a file into blocks that are read apart; a block's start and the order of lines in
@@ -39,8 +45,7 @@ def place_lines(spark: SparkSession, paths: Iterable[str]) -> DataFrame:
         .rowsBetween(Window.unboundedPreceding, -1)
     )
     offset = F.coalesce(F.sum(F.col("bytes") + 1).over(before), F.lit(0))
-    placed = lines.withColumn("byte_offset", offset)
-    return placed.select("value", "log_file", kind_of("value"), "byte_offset", "bytes")
+    return lines.select("value", "log_file", offset.alias("byte_offset"), "bytes")
 
 
 def bad_lines(placed: DataFrame, kinds: Iterable[str], batch: int) -> DataFrame:
@@ -50,8 +55,14 @@ def bad_lines(placed: DataFrame, kinds: Iterable[str], batch: int) -> DataFrame:
     for name in kinds:
         bad = parse_slowly(placed, find_kind(name)).where(F.col("reason").isNotNull())
         found = found.unionByName(bad.select(*PLACE, "reason"))
+    return quarantine_rows(found, batch)
+
+
+def quarantine_rows(found: DataFrame, batch: int) -> DataFrame:
+    """The rows of ``quarantine`` for lines with their places and reasons, without secrets."""
     file = file_key(F.col("log_file"))
-    return found.select(
+    clean = found.withColumn("value", scrubbed(F.col("value")))
+    return clean.select(
         F.lit(batch).cast("BIGINT").alias("batch"),
         file.alias("file"),
         "byte_offset",

@@ -25,6 +25,7 @@ from meshml_dbx.traffic.access_log import (
     Field,
 )
 from meshml_dbx.traffic.log_folder import CLOSED
+from meshml_dbx.traffic.log_source import FOREIGN_SUFFIX
 from meshml_dbx.traffic.pattern import RULES
 from meshml_dbx.traffic.program_log import (
     MESH_FIELDS,
@@ -33,6 +34,7 @@ from meshml_dbx.traffic.program_log import (
     STAGE_FIELDS,
 )
 
+ENDINGS = (".jsonl", FOREIGN_SUFFIX)
 CORRUPT = "_corrupt"
 TIME_LENGTH = len("2026-11-23T05:08:42.566797Z")
 GLUED = f'}}{{"{RECORD_KEY}"'
@@ -94,7 +96,8 @@ def find_kind(name: str) -> Kind:
 
 def closed_glob(logs: str) -> str:
     """What matches every closed file of a log folder, whatever its own name holds."""
-    return f"{literal_path(logs)}/*/{CLOSED}/*.jsonl"
+    endings = ",".join(ENDINGS)
+    return f"{literal_path(logs)}/*/{CLOSED}/*{{{endings}}}"
 
 
 def literal_path(path: str) -> str:

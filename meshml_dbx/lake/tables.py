@@ -44,11 +44,21 @@ def _plain(text: str) -> Columns:
 MONEY = "DECIMAL(38, 12)"
 BUCKETS: Columns = (("buckets", "MAP<INT, BIGINT>"),)
 EVENT_DATE: Columns = (("event_date", "DATE"),)
+FOREIGN: Columns = (("format", "STRING"), ("more", "MAP<STRING, STRING>"), ("line_key", "BIGINT"))
+"""Of lines that others wrote, null in ours: the format, which tells what a null can mean, what has
+no column, and a hash of the line, the same on whatever road it came."""
 CALL_COLUMNS: Columns = (
     *_columns(FIELDS, without=("type",)),
     ("pattern", "STRING"),
     ("duration_us", "BIGINT"),
     *EVENT_DATE,
+    *FOREIGN,
+)
+ATTEMPT_COLUMNS: Columns = (*_columns(ATTEMPT_FIELDS, without=("type",)), *EVENT_DATE, *FOREIGN)
+CONNECTION_COLUMNS: Columns = (
+    *_columns(CONNECTION_FIELDS, without=("type",)),
+    *EVENT_DATE,
+    *FOREIGN,
 )
 CALL_KEY = ("request_id", "start_time", "observer", "sidecar_id")
 COUNTED = (
@@ -69,8 +79,8 @@ TABLES: dict[str, Columns] = {
     "calls": CALL_COLUMNS,
     "unfinished_calls": CALL_COLUMNS,
     "tunnels": (("type", "STRING"), *CALL_COLUMNS),
-    "attempts": (*_columns(ATTEMPT_FIELDS, without=("type",)), *EVENT_DATE),
-    "connections": (*_columns(CONNECTION_FIELDS, without=("type",)), *EVENT_DATE),
+    "attempts": ATTEMPT_COLUMNS,
+    "connections": CONNECTION_COLUMNS,
     "run_stages": _columns(STAGE_FIELDS),
     "samples": _columns(SAMPLE_FIELDS),
     "programs": _columns(PROGRAM_FIELDS),
@@ -140,6 +150,8 @@ TABLES: dict[str, Columns] = {
         *_plain("batch BIGINT, state STRING, file STRING, sidecar_id STRING, bytes BIGINT"),
         *((name, "BIGINT") for name in COUNTED),
         ("quarantined", "BIGINT"),
+        ("format", "STRING"),
+        ("duplicates", "BIGINT"),
     ),
 }
 """Every table and its columns; ``log_files`` is what ingest remembers of the files it has read."""

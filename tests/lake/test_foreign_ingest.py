@@ -1,0 +1,98 @@
+"""Files that others wrote, taken into the tables: each call once, whatever road and format."""
+
+from pathlib import Path
+
+import pytest
+
+from meshml_dbx.traffic.log_source import SOURCE_FILE, LogSource
+from tests.lake.conftest import Lab
+
+pytestmark = pytest.mark.spark
+
+START = '[2026-03-04T09:15:{second:02}.114Z] "{method} {path} HTTP/1.1" {code} {flags} 10 322 41 39'
+REST = '"-" "{agent}" "{request}" "labels.ml:8080" "10.0.12.31:8080"'
+LINE = f"{START} {REST}"
+TCP = '[2026-03-04T09:15:20.000Z] "- - -" 0 - 480 1140 60012 - "-" "-" "-" "-" "10.0.20.5:5432"'
+JSON = (
+    '{{"start_time":"2026-03-04T09:16:{second:02}.114Z","method":"GET","path":"/v1/json?key=abc",'
+    '"response_code":200,"duration":7,"request_id":"j{second}","team":"churn"}}'
+)
+
+
+def line(second: int, **values: object) -> str:
+    """A line of Envoy's default format."""
+    usual: dict[str, object] = {
+        "method": "GET",
+        "path": "/v1/labels/7",
+        "code": 200,
+        "flags": "-",
+        "agent": "trainer/1.4",
+        "request": f"r{second}",
+    }
+    return LINE.format(second=second, **{**usual, **values})
+
+
+def put(lab: Lab, source: str, number: int, *lines: str, end: str = "\n") -> Path:
+    """A finished file of a source."""
+    folder = lab.logs / source / "closed"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number}.log"
+    path.write_bytes("".join(f"{one}{end}" for one in lines).encode(errors="surrogateescape"))
+    return path
+
+
+def test_a_file_of_others_becomes_rows(lab: Lab) -> None:
+    """Calls, connections and another format midway become rows; the rest is in quarantine."""
+    odd = line(3, agent='a "b" c', path="/v1/x y?token=s3cr3t")
+    bad = "no access line, password=s3cr3t"
+    lines = (line(1), line(2, code=503, flags="URX,UF"), odd, TCP, bad, JSON.format(second=1))
+    put(lab, "edge", 1, *lines, end="\r\n")
+    source = LogSource(source_id="edge", observer="egress", client="churn", mesh="ml")
+    (lab.logs / "edge" / SOURCE_FILE).write_text(source.to_json())
+    report = lab.ingest()
+    counts = (report.files, report.ended, report.connections, report.quarantined, report.lines)
+    assert counts == (1, 4, 1, 1, 6)
+    columns = ("request_id", "path", "code", "flags", "format", "duration_us")
+    assert lab.values("calls", *columns) == [
+        ("j1", "/v1/json", 200, None, "envoy-json", 7000),
+        ("r1", "/v1/labels/7", 200, None, "envoy-default", 41000),
+        ("r2", "/v1/labels/7", 503, "UF,URX", "envoy-default", 41000),
+        ("r3", "/v1/x y", 200, None, "envoy-default", 41000),
+    ]
+    assert lab.values("calls", "observer", "client", "mesh", "sidecar_id")[0] == (
+        "egress",
+        "churn",
+        "ml",
+        "edge",
+    )
+    more = {row["request_id"]: row["more"] for row in lab.table("calls").collect()}
+    assert more["r3"] == {"user_agent": 'a "b" c', "query": "token"}
+    assert more["j1"] == {"team": "churn", "query": "key"}
+    assert lab.values("connections", "upstream_host", "bytes_out") == [("10.0.20.5:5432", 1140)]
+    (kept,) = lab.table("quarantine").collect()
+    offset = sum(len(one) + 2 for one in lines[:4])
+    assert (kept["byte_offset"], kept["line"]) == (offset, "no access line, password={removed}")
+    assert kept["reason"] == "not of the format envoy-default"
+    assert lab.ingest().files == 0
+
+
+def test_a_call_on_two_roads_is_one_row(lab: Lab) -> None:
+    """The same lines from another source, or read again after all is forgotten, change nothing.
+
+    Lines that are alike to the letter are two calls where one source has them twice.
+    """
+    twin = line(5, code=503, flags="FI", request="twin")
+    lines = [line(1), line(2), twin, twin]
+    put(lab, "volume", 1, *lines)
+    assert lab.ingest().ended == 4
+    put(lab, "cloudwatch", 1, *lines, line(6))
+    put(lab, "firehose", 1, *lines, line(6))
+    report = lab.ingest()
+    assert (report.ended, report.duplicates) == (10, 9)
+    put(lab, "volume", 2, *lines)
+    report = lab.ingest(checkpoint="another")
+    assert (report.ended, report.duplicates) == (4, 4)
+    assert sorted(row["request_id"] for row in lab.table("calls").collect()) == [
+        *("r1", "r2", "r6"),
+        *("twin", "twin"),
+    ]
