@@ -26,12 +26,14 @@ from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import Run
 
 if TYPE_CHECKING:
+    from meshml_dbx.collecting import Collected
     from meshml_dbx.diagnosis import Diagnosis
     from meshml_dbx.diagnosis.drift import Drift
     from meshml_dbx.in_process import KnownHosts
     from meshml_dbx.lake import IngestReport
     from meshml_dbx.lake.prune import Pruned
     from meshml_dbx.reloading import Reloaded
+    from meshml_dbx.traffic.log_source import LogSource
     from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
@@ -176,6 +178,27 @@ class Session(MeshJourneys):
         return supply_identity(store, mesh_name=mesh_name, name=name, now=now)
 
     # --- J3: event → Delta --------------------------------------------------------------------
+
+    def collect(
+        self, places: Sequence[str], source: "LogSource", *, log_format: str | None = None
+    ) -> "Collected":
+        """What of logs that others write is now in the log folder, where ``ingest`` reads it.
+
+        ``places``: files, folders, patterns. ``log_format``: a known one's name, an Envoy format
+        string or JSON template; told from the lines where it is None.
+
+        Raises:
+            LogFolderError: a place does not exist, or a folder cannot be written.
+            LogFormatError: the format is none of Envoy's.
+            UnknownNameError: no format has that name.
+        """
+        from meshml_dbx.collecting import Foreign, collect
+
+        foreign = Foreign(places=tuple(places), source=source, log_format=log_format)
+        told = collect(self.settings, foreign, now=time.time(), say=self.say)
+        for notice in told.notices:
+            self.say(f"warning: {notice}")
+        return told
 
     def ingest(self, *, write_metrics: bool = False) -> "IngestReport":
         """Finished log files into Delta tables, joined with MLflow's runs; safe to run again.

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,8 +18,24 @@ ALWAYS = ("files", "lines", "quarantined")
     options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
 )
 @click.option("--metrics", is_flag=True, help="Write each finished run's waits to MLflow, too.")
+@click.argument("places", nargs=-1, metavar="[PLACE]...")
+@click.option("--source", default="others", show_default=True, help="What PLACE's logs are called.")
+@click.option(
+    "--format", "log_format", metavar="FORMAT", help="Of PLACE's lines. [told from the lines]"
+)
+@click.option(
+    "--observer",
+    type=click.Choice(["egress", "ingress", "gateway"]),
+    help="Whose side PLACE's logs are seen from. [told from each line]",
+)
+@click.option("--client", help="Who made the calls of PLACE's logs, where all are one client's.")
 def ingest(
     *,
+    places: tuple[str, ...],
+    source: str,
+    log_format: str | None,
+    observer: Literal["egress", "ingress", "gateway"] | None,
+    client: str | None,
     state: Path | None,
     logs: Path | None,
     lake: str | None,
@@ -32,14 +49,26 @@ def ingest(
     Living sidecars are asked to finish their files first; those of dead ones are taken over. Run
     it as often as you like: each line arrives once.
 
+    PLACE is a file, folder or pattern of access logs that others write: Envoy, App Mesh, Istio, VPC
+    Lattice, ECS Service Connect, rotated and gzipped as they may be. Another FORMAT is given as
+    Envoy has it, as text or JSON template. Query values and credentials reach no table.
+
     \b
     Examples:
       meshml ingest --tracking sqlite:///mlflow.db
       meshml ingest --metrics
+      meshml ingest /var/log/envoy --source edge --observer gateway
+      meshml ingest 'logs/*.gz' --format '%START_TIME% %RESPONSE_CODE% %REQ(X-REQUEST-ID)%'
     """
     session = options.open_session(
         state=state, logs=logs, lake=lake, tracking=tracking, quiet=quiet
     )
+    if places:
+        # Only now: it compiles every known format, which no other command should wait for.
+        from meshml_dbx.traffic.log_source import LogSource
+
+        whose = LogSource(source_id=source, observer=observer, client=client)
+        session.collect(places, whose, log_format=log_format)
     report = session.ingest(write_metrics=metrics)
     counts = {"files": report.files, "lines": report.lines, **asdict(report)}
     if as_json:

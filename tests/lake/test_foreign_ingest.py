@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from meshml_dbx.traffic.log_source import SOURCE_FILE, LogSource
+from meshml_dbx.session import Session
+from meshml_dbx.settings import read_settings
+from meshml_dbx.traffic.log_source import LogSource
 from tests.lake.conftest import Lab
 
 pytestmark = pytest.mark.spark
@@ -32,12 +34,12 @@ def line(second: int, **values: object) -> str:
     return LINE.format(second=second, **{**usual, **values})
 
 
-def put(lab: Lab, source: str, number: int, *lines: str, end: str = "\n") -> Path:
+def put(lab: Lab, source: str, number: int, *lines: str) -> Path:
     """A finished file of a source."""
     folder = lab.logs / source / "closed"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number}.log"
-    path.write_bytes("".join(f"{one}{end}" for one in lines).encode(errors="surrogateescape"))
+    path.write_text("".join(f"{one}\n" for one in lines))
     return path
 
 
@@ -46,9 +48,11 @@ def test_a_file_of_others_becomes_rows(lab: Lab) -> None:
     odd = line(3, agent='a "b" c', path="/v1/x y?token=s3cr3t")
     bad = "no access line, password=s3cr3t"
     lines = (line(1), line(2, code=503, flags="URX,UF"), odd, TCP, bad, JSON.format(second=1))
-    put(lab, "edge", 1, *lines, end="\r\n")
+    written = lab.root / "access.log"
+    written.write_text("".join(f"{one}\r\n" for one in lines), newline="")
+    settings = read_settings({}, state=str(lab.root), logs=str(lab.logs))
     source = LogSource(source_id="edge", observer="egress", client="churn", mesh="ml")
-    (lab.logs / "edge" / SOURCE_FILE).write_text(source.to_json())
+    Session(settings).collect([str(written)], source)
     report = lab.ingest()
     counts = (report.files, report.ended, report.connections, report.quarantined, report.lines)
     assert counts == (1, 4, 1, 1, 6)
