@@ -1,6 +1,7 @@
 """Session: the product's journeys, one short method each: the product's table of contents.
 
-Those that need a mesh file alone (J1: declare and build) stand in ``mesh_journeys``.
+Those that need a mesh file alone (J1: declare and build) stand in ``mesh_journeys``, those of the
+lake (J3: event to Delta) in ``lake_journeys``.
 
 Goes in: settings. Comes out: findings, exit statuses, an ingest report, a ``Diagnosis``. A session
 composes rooms, which never meet: what one returns is a word that the next understands.
@@ -15,25 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
-from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError, TrackingError
-from meshml_dbx.lake_desk import LakeDesk
+from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError
+from meshml_dbx.lake_journeys import LakeJourneys
 from meshml_dbx.mesh.checks import require_mesh
 from meshml_dbx.mesh.load import read_mesh
-from meshml_dbx.mesh_journeys import MeshJourneys, Say, silent
-from meshml_dbx.settings import DEFAULT_MESH, Settings, prepare_state, read_settings
+from meshml_dbx.settings import DEFAULT_MESH, prepare_state, read_settings
 from meshml_dbx.traffic.context import PROCESS_VARIABLE
 from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import Run
 
 if TYPE_CHECKING:
-    from meshml_dbx.collecting import Collected
     from meshml_dbx.diagnosis import Diagnosis
     from meshml_dbx.diagnosis.drift import Drift
     from meshml_dbx.in_process import KnownHosts
-    from meshml_dbx.lake import IngestReport
-    from meshml_dbx.lake.prune import Pruned
     from meshml_dbx.reloading import Reloaded
-    from meshml_dbx.traffic.log_source import LogSource
     from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
@@ -41,16 +37,12 @@ MOST_PAGES = 20
 """How many runs one ingest attaches the page to, of those that waited longest."""
 
 
-class Session(MeshJourneys):
-    """The journeys of one project, with its settings; those of a mesh file alone are inherited.
+class Session(LakeJourneys):
+    """The journeys of one project, with its settings; those of mesh file and lake are inherited.
 
     >>> Session(read_settings({}, mesh="no.yml")).settings.mesh.name
     'no.yml'
     """
-
-    def __init__(self, settings: Settings | None = None, *, say: Say = silent) -> None:
-        super().__init__(settings, say=say)
-        self._desk = LakeDesk(self.settings, self.say)
 
     # --- J2: call → event ---------------------------------------------------------------------
 
@@ -177,78 +169,13 @@ class Session(MeshJourneys):
         store, mesh_name = self.settings.folder.trust, mesh.mesh.mesh_name
         return supply_identity(store, mesh_name=mesh_name, name=name, now=now)
 
-    # --- J3: event → Delta --------------------------------------------------------------------
+    # --- J3: event → Delta: the rest stands in ``lake_journeys`` --------------------------------
 
-    def collect(
-        self, places: Sequence[str], source: "LogSource", *, log_format: str | None = None
-    ) -> "Collected":
-        """What of logs that others write is now in the log folder, where ``ingest`` reads it.
+    def write_metrics(self) -> None:
+        """Waits as metrics onto MLflow's runs that ended, each once; long ones get the page, too.
 
-        ``places``: files, folders, patterns. ``log_format``: a known one's name, an Envoy format
-        string or JSON template; told from the lines where it is None.
-
-        Raises:
-            LogFolderError: a place does not exist, or a folder cannot be written.
-            LogFormatError: the format is none of Envoy's.
-            UnknownNameError: no format has that name.
+        A store that takes none is only told of.
         """
-        from meshml_dbx.collecting import Foreign, collect
-
-        foreign = Foreign(places=tuple(places), source=source, log_format=log_format)
-        told = collect(self.settings, foreign, now=time.time(), say=self.say)
-        for notice in told.notices:
-            self.say(f"warning: {notice}")
-        return told
-
-    def ingest(self, *, write_metrics: bool = False) -> "IngestReport":
-        """Finished log files into Delta tables, joined with MLflow's runs; safe to run again.
-
-        With ``write_metrics`` finished runs get their waits as metrics in MLflow, each once, and
-        those that waited long the page; a store that takes none is only told of.
-
-        Raises:
-            LogFolderError: there is no log folder, or no sidecar's log in it.
-            MissingToolError: Java, Spark or Delta is not there.
-            LakeError: Spark or a table failed.
-            TrackingError: the runs cannot be read; what was ingested stays.
-        """
-        from meshml_dbx import lake, sidecar
-        from meshml_dbx.recording.read import list_sidecars
-
-        folder, logs = self.settings.folder, self.settings.logs
-        list_sidecars(logs)
-        spark, names = self._desk.open()
-        prepare_state(self.settings.state)
-        # Only now: the module needs pyspark, whose absence the line above explains.
-        from meshml_dbx.lake.ingest import ingest
-
-        self.say("asking living sidecars to finish their files, taking over those of dead ones")
-        asked_at = time.time_ns() // 1000
-        asked = sidecar.request_close(folder).silent
-        adopted = {one.sidecar_id for one in sidecar.adopt(folder, logs)}
-        silent = [one for one in asked if one not in adopted]
-        # Runs first: calls that come after them are joined as they come, and only once.
-        runs, unreadable = self._runs_if_readable()
-        lake.store_runs(spark, names, runs)
-        self.say("reading finished log files into Delta, joined with their runs")
-        report = ingest(
-            spark,
-            names,
-            logs=str(logs.absolute()),
-            checkpoint=str(folder.checkpoints.absolute() / "ingest"),
-        )
-        if unreadable:
-            raise unreadable
-        if silent:
-            self.say(f"warning: {', '.join(silent)} did not finish its files: ingest again")
-        else:
-            self._desk.remember_ingested(runs, ended_before=asked_at)
-        if write_metrics:
-            self._write_metrics()
-        return report
-
-    def _write_metrics(self) -> None:
-        """Network metrics onto the runs that are finished and changed since the last time."""
         from meshml_dbx.lake.metrics import write_metrics
 
         spark, names = self._desk.open()
@@ -263,47 +190,7 @@ class Session(MeshJourneys):
             except MeshMLError as error:
                 self.say(f"warning: no page for run {run_id}: {error}")
 
-    def prune(self, *, keep_days: float, dry_run: bool = False) -> "Pruned":
-        """What of the lake is older than so many days, removed, or with ``dry_run`` only counted.
-
-        Rows of runs that still last stay. Files leave the disk when the tables are vacuumed.
-
-        Raises:
-            MissingToolError: Java, Spark or Delta is not there.
-            LakeError: Spark or a table failed.
-        """
-        spark, names = self._desk.open()
-        from meshml_dbx.lake.prune import prune
-
-        self.say("counting old rows" if dry_run else "removing old rows")
-        before = int((time.time() - keep_days * 86400) * 1_000_000)
-        return prune(spark, names, before=before, dry_run=dry_run)
-
-    def start_spark(self) -> None:
-        """Start Spark and open the lake, so that the next journey, and SQL, finds them up.
-
-        Raises:
-            MissingToolError: Java, Spark or Delta is not there.
-            LakeError: Spark did not start, or the lake cannot be opened.
-        """
-        self._desk.make_views()
-
-    def _runs_if_readable(self) -> tuple[tuple[Run, ...], TrackingError | None]:
-        """The runs, or none and why: calls come in all the same."""
-        try:
-            return self.runs(), None
-        except TrackingError as error:
-            return (), error
-
     # --- J4: why ------------------------------------------------------------------------------
-
-    def runs(self) -> tuple[Run, ...]:
-        """MLflow's runs, oldest first.
-
-        Raises:
-            TrackingError: the store is missing or cannot be read.
-        """
-        return connect.read_runs(self.settings.tracking)
 
     def why(
         self, run: str = "last", *, live: bool = False, baseline: str | None = None

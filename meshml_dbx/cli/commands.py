@@ -69,7 +69,9 @@ def ingest(
 
         whose = LogSource(source_id=source, observer=observer, client=client)
         session.collect(places, whose, log_format=log_format)
-    report = session.ingest(write_metrics=metrics)
+    report = session.ingest()
+    if metrics:
+        session.write_metrics()
     counts = {"files": report.files, "lines": report.lines, **asdict(report)}
     if as_json:
         print_json(counts)
