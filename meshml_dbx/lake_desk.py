@@ -6,6 +6,7 @@ evidence, usages, and whether a run was brought in, which is told without starti
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from meshml_dbx.connect import SparkSession
     from meshml_dbx.lake import TableNames
     from meshml_dbx.traffic.usage import Usage
+
+
+LITTLE = 128 << 20
+"""Bytes of logs and tables up to which a session is brief; measured: 200,000 lines, or more."""
 
 
 class LakeDesk:
@@ -55,7 +60,8 @@ class LakeDesk:
 
         if self._opened is None:
             self.say("starting Spark")
-        spark = connect.spark_session(self.settings)
+        little = _hold_less(LITTLE, self.settings.logs, Path(self.settings.lake))
+        spark = connect.spark_session(self.settings, brief=little)
         if self._opened is None or self._opened[0] is not spark:
             names = lake.open_lake(spark, lake.TableNames.of(self.settings.lake))
             # A folder's catalog ends with the session: only who stays has a use for views there.
@@ -106,3 +112,15 @@ class LakeDesk:
 
         spark, names = self.open()
         return lake.read_evidence(spark, names, run.run_id, read_at=read_at, baseline=baseline)
+
+
+def _hold_less(limit: int, *folders: Path) -> bool:
+    """Whether these folders' files have fewer bytes together; one that is not there has none."""
+    total = 0
+    for folder in folders:
+        for path in folder.rglob("*") if folder.is_dir() else ():
+            with suppress(FileNotFoundError):  # closed, moved or vacuumed just now
+                total += path.stat().st_size if path.is_file() else 0
+            if total >= limit:
+                return False
+    return True

@@ -41,6 +41,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     """The one Spark session of a test run, as the product makes it."""
     from meshml_dbx.lake.spark import local_session
 
-    session = local_session(warehouse=tmp_path_factory.mktemp("warehouse"), memory="2g")
+    session = local_session(warehouse=tmp_path_factory.mktemp("warehouse"), memory="2g", brief=True)
     yield session
     session.stop()

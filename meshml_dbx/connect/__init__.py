@@ -40,8 +40,10 @@ SPARK_LOG = "spark.log"
 """In the state folder: what Java and Spark print, which is much even when all is well."""
 
 
-def spark_session(settings: Settings) -> "SparkSession":
+def spark_session(settings: Settings, *, brief: bool = False) -> "SparkSession":
     """The session of this process: on Databricks the one that runs, else one of this machine's.
+
+    ``brief`` when little data is at hand: then it starts, and does it, in less time.
 
     Raises:
         JavaError: there is no usable Java.
@@ -51,4 +53,4 @@ def spark_session(settings: Settings) -> "SparkSession":
     from meshml_dbx.lake import local_session
 
     state = settings.state.absolute()
-    return local_session(warehouse=state / "warehouse", log=state / SPARK_LOG)
+    return local_session(warehouse=state / "warehouse", log=state / SPARK_LOG, brief=brief)

@@ -11,7 +11,7 @@ from meshml_dbx.lake.tables import TableNames, open_lake
 def main() -> None:
     """Say when Spark is up, wait for a line, then take in what is there."""
     lake, logs, checkpoint = sys.argv[1:4]
-    spark = local_session(warehouse=Path(lake).parent / "warehouse", memory="1g")
+    spark = local_session(warehouse=Path(lake).parent / "warehouse", memory="1g", brief=True)
     names = open_lake(spark, TableNames.of(lake))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
