@@ -5,12 +5,14 @@ evidence, usages, and whether a run was brought in, which is told without starti
 """
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
+from meshml_dbx.errors import LakeError
+from meshml_dbx.logs.locks import locked
 from meshml_dbx.settings import Settings
 from meshml_dbx.traffic.evidence import Evidence
 from meshml_dbx.traffic.ownership import OPEN_END, Run
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from meshml_dbx.traffic.usage import Usage
 
 
+LOCK_TIMEOUT_S = 2.0
 LITTLE = 128 << 20
 """Bytes of logs and tables up to which a session is brief; measured: 200,000 lines, or more."""
 
@@ -69,6 +72,23 @@ class LakeDesk:
                 self._make_views(spark, names)
             self._opened = spark, names
         return self._opened
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While nobody else on this machine writes to this lake.
+
+        Raises:
+            LakeError: somebody does.
+        """
+        self.settings.folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        lock = self.settings.folder.checkpoints / "ingest.lock"
+        with locked(lock, timeout_s=LOCK_TIMEOUT_S) as mine:
+            if not mine:
+                raise LakeError(
+                    f"another meshml ingest or watch is at work on {self.settings.lake}",
+                    advice="let it end: what is there now it takes in, too",
+                )
+            yield
 
     def make_views(self) -> None:
         """What people who come by SQL find: views, a function, comments."""

@@ -4,7 +4,7 @@ The middle of ``Session``. Goes in: settings, logs, MLflow's runs. Comes out: ta
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from meshml_dbx.collecting import Collected
     from meshml_dbx.lake import IngestReport
     from meshml_dbx.lake.prune import Pruned
+    from meshml_dbx.lake.watch import Watcher
     from meshml_dbx.traffic.log_source import LogSource
+    from meshml_dbx.watching import WatchView
 
 
 class LakeJourneys(MeshJourneys):
@@ -62,6 +64,10 @@ class LakeJourneys(MeshJourneys):
             LakeError: Spark or a table failed.
             TrackingError: the runs cannot be read; what was ingested stays.
         """
+        with self._desk.writing():
+            return self._ingest()
+
+    def _ingest(self) -> "IngestReport":
         from meshml_dbx import lake, sidecar
         from meshml_dbx.recording.read import list_sidecars
 
@@ -94,6 +100,23 @@ class LakeJourneys(MeshJourneys):
         else:
             self._desk.remember_ingested(runs, ended_before=asked_at)
         return report
+
+    def watch(self, show: "Callable[[WatchView], bool]", *, settle_s: float = 30.0) -> None:
+        """Ingest that goes on until ``show``, given a view each second, returns False.
+
+        Rows come within seconds, what is made of them after ``settle_s``, and all at the end.
+
+        Raises:
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark or a table failed, or another ingest is at work on this lake.
+            TrackingError: the runs cannot be read.
+        """
+        from meshml_dbx.recording.in_flight import InFlight
+        from meshml_dbx.watching import Rounds, watch
+
+        with self._desk.writing():
+            rounds = Rounds(lake=_WatchedLake(self), settle_s=settle_s)
+            watch(rounds, InFlight(logs=self.settings.logs).look, show)
 
     def prune(self, *, keep_days: float, dry_run: bool = False) -> "Pruned":
         """What of the lake is older than so many days, removed, or with ``dry_run`` only counted.
@@ -134,3 +157,35 @@ class LakeJourneys(MeshJourneys):
             return self.runs(), None
         except TrackingError as error:
             return (), error
+
+
+class _WatchedLake:
+    """What a watch does with the lake, round by round."""
+
+    def __init__(self, journeys: LakeJourneys) -> None:
+        self._journeys = journeys
+        self._watcher: Watcher | None = None
+
+    def catch_up(self) -> None:
+        self._journeys._ingest()
+        from meshml_dbx.lake.watch import Watcher
+
+        spark, names = self._journeys._desk.open()
+        self._watcher = Watcher(spark=spark, names=names, logs=self._journeys.settings.logs)
+
+    def take(self) -> Mapping[str, int]:
+        from meshml_dbx import sidecar
+
+        settings = self._journeys.settings
+        sidecar.request_close(settings.folder)
+        sidecar.adopt(settings.folder, settings.logs)
+        return self._watcher.take() if self._watcher else {}
+
+    def settle(self) -> float | None:
+        from meshml_dbx import lake
+
+        if self._watcher is None or self._watcher.is_settled:
+            return None
+        spark, names = self._journeys._desk.open()
+        lake.store_runs(spark, names, self._journeys.runs())
+        return self._watcher.settle()

@@ -21,6 +21,7 @@ from meshml_dbx.cli.prune_command import prune
 from meshml_dbx.cli.reload_command import reload_command
 from meshml_dbx.cli.render_command import render
 from meshml_dbx.cli.schema_command import schema
+from meshml_dbx.cli.watch_command import watch
 from meshml_dbx.errors import MeshInvalidError, MeshMLError
 
 FINDINGS, WRONG_USE, OURS, INTERRUPTED = 1, 2, 3, 130
@@ -67,6 +68,7 @@ for command in (
     run,
     schema,
     sidecar,
+    watch,
     why,
 ):
     cli.add_command(command)

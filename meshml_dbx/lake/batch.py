@@ -5,7 +5,7 @@ tables made from these worked out again for the time that was touched. Every wri
 batch's number, so that a batch which was cut off anywhere can be done again from its start.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,28 @@ class BookState:
     cut_off: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A batch whose rows are in their tables, and what was seen of them; not struck off yet.
+
+    ``counts`` are those of all its files that were not known when it was entered.
+    """
+
+    batch: Batch
+    book: list[Row]
+    seen: Mapping[str, Mapping[str, Any]]
+    quarantined: int
+    counts: Mapping[str, int] | None = None
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """Its files, their bytes, and their lines by kind."""
+        known = ("bytes",) if self.counts is not None else ("bytes", *COUNTED)
+        counts = {name: sum(row[name] or 0 for row in self.book) for name in known}
+        more = {"quarantined": self.quarantined, **(self.counts or {})}
+        return {"files": len(self.book), **counts, **more}
+
+
 def read_book_state(spark: SparkSession, names: TableNames) -> BookState:
     """Where ingest stands; a batch is cut off when something was killed before it was done."""
     by_batch = spark.table(names.table("log_files")).groupBy("batch")
@@ -87,20 +109,21 @@ def unknown_files(spark: SparkSession, names: TableNames, files: Iterable[str]) 
     return [file for file in wanted if file not in known]
 
 
-def take_in(batch: Batch, files: list[str]) -> dict[str, int]:
-    """Enter files of which the lake has none in its book, and take them in; their counts."""
+def take_in(batch: Batch, files: list[str]) -> Written:
+    """Enter files of which the lake has none in its book, and write their rows."""
     counted = count_lines(batch.spark, [f"{batch.root}/{file}" for file in files])
     tidy = not any(counts[ODD] for counts in counted.values())
-    return write_batch(batch, _begin(batch, files, counted), tidy=tidy)
+    book = begin(batch, [_book_row(batch, file, counted.get(file, {})) for file in files])
+    return write_batch(batch, book, tidy=tidy)
 
 
-def do_again(batch: Batch) -> dict[str, int]:
-    """Take in the rest of a batch that was cut off; the counts of all its files."""
+def do_again(batch: Batch) -> Written:
+    """Write the rest of the rows of a batch that was cut off."""
     return write_batch(batch, book_of(batch), tidy=False)
 
 
-def write_batch(batch: Batch, book: list[Row], *, tidy: bool) -> dict[str, int]:
-    """Write what the batch's files hold, then all that is made from it, then that it is done.
+def write_batch(batch: Batch, book: list[Row], *, tidy: bool) -> Written:
+    """Write what the batch's files hold.
 
     ``tidy`` when every line of a known kind begins as proxy and supervisor write it.
     """
@@ -111,27 +134,42 @@ def write_batch(batch: Batch, book: list[Row], *, tidy: bool) -> dict[str, int]:
             for kind in KINDS
             if kind.table and (paths := _paths(batch, book, kind.name))
         }
-        told = {name: write.result() for name, write in writes.items()}
-    quarantined = _write_bad(batch, book, told)
-    derive(batch, book, told)
-    close_book(batch, quarantined)
-    counts = {name: sum(row[name] for row in book) for name in ("bytes", *COUNTED)}
-    return {"files": len(book), **counts, "quarantined": quarantined}
+        seen = {name: write.result() for name, write in writes.items()}
+    return Written(batch=batch, book=book, seen=seen, quarantined=_write_bad(batch, book, seen))
+
+
+def finish(written: Sequence[Written]) -> None:
+    """Work out what is made of the rows of these batches, all at once, and strike them off."""
+    if not written:
+        return
+    book = [row for one in written for row in one.book]
+    derive(written[0].batch, book, _together([one.seen for one in written]))
+    for one in written:
+        close_book(one.batch, one.quarantined, one.counts)
+
+
+def _together(seen: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, set[Any]]]:
+    """What was seen of several batches: the hours and stages of all."""
+    joined: dict[str, dict[str, set[Any]]] = {}
+    for kinds in seen:
+        for kind, facts in kinds.items():
+            for name in facts.keys() & {"hours", "begin", "end"}:
+                joined.setdefault(kind, {}).setdefault(name, set()).update(facts[name])
+    return joined
 
 
 # --- the lake's book ------------------------------------------------------------------------------
 
 
-def _begin(batch: Batch, files: list[str], counted: Mapping[str, Mapping[str, int]]) -> list[Row]:
-    """The files as entered in the lake's book; from here on they are this batch's.
+def begin(batch: Batch, rows: list[dict[str, Any]]) -> list[Row]:
+    """These rows, one a file, as entered in the lake's book; from here on they are this batch's.
 
     Raises:
         LakeError: another ingest took the number first.
     """
-    rows = [_book_row(batch, file, counted.get(file, {})) for file in files]
     append_once(batch, book_frame(batch, rows), "log_files", "begin")
     book = book_of(batch)
-    if {row["file"] for row in book} != set(files):
+    if {row["file"] for row in book} != {row["file"] for row in rows}:
         raise LakeError(
             "another ingest is at work on this lake",
             advice="let it end; what it takes in need not be taken in again",
@@ -235,25 +273,41 @@ def _both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 def _write_seen(
     batch: Batch, parsed: DataFrame, kind: Kind, seen: Mapping[str, Column], part: str = ""
 ) -> dict[str, Any]:
-    """Write the good rows, and measure while they pass, without reading them twice.
+    """Write the good rows; what was seen of all while they passed."""
 
-    A write that is skipped, because it was made before, passes no rows: then they are read.
-    """
-    metrics = [column.alias(name) for name, column in seen.items()]
-    if batch.replayed or not metrics:
-        _write_rows(batch, parsed, kind, part)
-        row = parsed.agg(*metrics).first() if metrics else None
-        told = row.asDict() if row else {}
-    else:
-        observation = Observation()
-        _write_rows(batch, parsed.observe(observation, *metrics), kind, part)
-        told = dict(observation.get)
+    def write(rows: DataFrame) -> None:
+        _write_rows(batch, rows, kind, part)
+
+    told = write_observed(parsed, seen, write, again=batch.replayed)
     if told.get("tunnels"):
         tunnels = parsed.where(F.col("good") & (F.col("method") == "CONNECT"))
+        tunnels = tunnels.withColumn("batch", F.lit(batch.number))
         append_once(batch, columns_of(tunnels, "tunnels"), "tunnels", f"{kind.name}{part}")
     if "first" in told:
         told["hours"] = touched_hours(parsed, told.pop("first"), told.pop("last"))
     return told
+
+
+def write_observed(
+    rows: DataFrame,
+    metrics: Mapping[str, Column],
+    write: Callable[[DataFrame], None],
+    *,
+    again: bool,
+) -> dict[str, Any]:
+    """Write rows, and measure while they pass, without reading them twice.
+
+    ``again``: the write may be skipped, because it was made before, or read them more than once;
+    then they are measured apart.
+    """
+    named = [column.alias(name) for name, column in metrics.items()]
+    if again or not named:
+        write(rows)
+        row = rows.agg(*named).first() if named else None
+        return row.asDict() if row else {}
+    observation = Observation()
+    write(rows.observe(observation, *named))
+    return dict(observation.get)
 
 
 def touched_hours(parsed: DataFrame, first: int | None, last: int | None) -> list[int]:
@@ -267,7 +321,7 @@ def touched_hours(parsed: DataFrame, first: int | None, last: int | None) -> lis
 
 
 def _write_rows(batch: Batch, parsed: DataFrame, kind: Kind, part: str) -> None:
-    good = parsed.where("good")
+    good = parsed.where("good").withColumn("batch", F.lit(batch.number))
     if kind.record == "call":
         good = good.where(~F.col("method").eqNullSafe("CONNECT"))
     if kind.name == "meshes":

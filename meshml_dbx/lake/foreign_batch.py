@@ -15,23 +15,21 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
-from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.batch import (
     BEGUN,
     Batch,
+    Written,
     append_once,
-    book_frame,
-    book_of,
-    close_book,
+    begin,
     columns_of,
-    derive,
     file_of,
     touched_hours,
+    write_observed,
 )
 from meshml_dbx.lake.foreign import RECORD, is_read, is_unread, parse_foreign, parse_patiently
 from meshml_dbx.lake.quarantine import quarantine_rows, with_places
 from meshml_dbx.lake.sources import literal_path
-from meshml_dbx.lake.unseen import unseen
+from meshml_dbx.lake.unseen import Dates, dates_of, unseen
 from meshml_dbx.traffic.access_log import BadLineError
 from meshml_dbx.traffic.detect_format import detect_format
 from meshml_dbx.traffic.known_formats import KNOWN
@@ -56,27 +54,29 @@ class Group:
     paths: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """Rows, the lines that they are made of, and what their writes are known by."""
+
+    rows: DataFrame
+    lines: DataFrame
+    part: str
+
+
 def is_foreign(file: str) -> bool:
     """Whether a closed file holds lines that others wrote."""
     return file.endswith(FOREIGN_SUFFIX)
 
 
-def take_foreign(batch: Batch, files: list[str]) -> dict[str, int]:
-    """Enter files of which the lake has none in its book, and take them in; their counts."""
+def take_foreign(batch: Batch, files: list[str]) -> Written:
+    """Enter files of which the lake has none in its book, and write their rows."""
     groups = _groups(batch, files)
     rows = [_book_row(batch, path, group) for group in groups for path in group.paths]
-    append_once(batch, book_frame(batch, rows), "log_files", "begin")
-    book = book_of(batch)
-    if {row["file"] for row in book} != set(files):
-        raise LakeError(
-            "another ingest is at work on this lake",
-            advice="let it end; what it takes in need not be taken in again",
-        )
-    return _write(batch, book, groups)
+    return _write(batch, begin(batch, rows), groups)
 
 
-def do_foreign_again(batch: Batch, book: list[Row]) -> dict[str, int]:
-    """Take in the rest of a batch that was cut off; the counts of all its files."""
+def do_foreign_again(batch: Batch, book: list[Row]) -> Written:
+    """Write the rest of the rows of a batch that was cut off."""
     there = [row["file"] for row in book if Path(f"{batch.root}/{row['file']}").exists()]
     return _write(batch, book, _groups(batch, there))
 
@@ -93,18 +93,30 @@ def _book_row(batch: Batch, path: str, group: Group) -> dict[str, Any]:
     }
 
 
-def _write(batch: Batch, book: list[Row], groups: list[Group]) -> dict[str, int]:
+def _write(batch: Batch, book: list[Row], groups: list[Group]) -> Written:
     counts: dict[str, int] = defaultdict(int)
     hours: set[int] = set()
-    for number, group in enumerate(groups):
-        told = _write_group(batch, group, str(number))
+    for group in groups:
+        told = _write_group(batch, group)
         hours |= set(told.pop("hours"))
         for name, count in told.items():
             counts[name] += count
-    derive(batch, book, {"ended": {"hours": sorted(hours)}})
-    close_book(batch, counts["quarantined"], counts)
-    sizes = {"files": len(book), "bytes": sum(row["bytes"] or 0 for row in book)}
-    return {**sizes, **counts}
+    counts["duplicates"] = _left_out(batch, counts)
+    return Written(
+        batch=batch,
+        book=book,
+        seen={"ended": {"hours": hours}},
+        quarantined=counts["quarantined"],
+        counts=counts,
+    )
+
+
+def _left_out(batch: Batch, counts: Mapping[str, int]) -> int:
+    """How many of the lines became no row, since the lake had theirs."""
+    told = {table: counts.get(COUNTS_OF[record], 0) for record, table in TABLES_OF.items()}
+    mine = F.col("batch") == batch.number
+    rows = sum(batch.table(table).where(mine).count() for table, count in told.items() if count)
+    return sum(told.values()) - int(rows)
 
 
 # --- which format ---------------------------------------------------------------------------------
@@ -168,16 +180,21 @@ def _reads(log_format: LogFormat, line: str) -> bool:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _write_group(batch: Batch, group: Group, part: str) -> dict[str, Any]:
+def _write_group(batch: Batch, group: Group) -> dict[str, Any]:
     """Write the rows of a group's lines; what was seen of them comes back."""
     lines = _lines(batch, group.paths)
-    parsed = parse_foreign(lines, group.log_format, group.source)
-    told = _write_records(batch, parsed, part)
+    rows = parse_foreign(lines, group.log_format, group.source)
+    told = _write_records(batch, Parsed(rows=rows, lines=lines, part=_part(group)))
     bad = told.pop("bad_files")
     if bad:
         paths = [f"{batch.root}/{file_of(url)}" for url in bad]
-        _add(told, _write_odd(batch, group, paths, part))
+        _add(told, _write_odd(batch, group, paths))
     return told
+
+
+def _part(group: Group, *more: str) -> str:
+    """What the writes of a group are known by, however the batch's files are grouped next time."""
+    return ".".join(("foreign", group.source.source_id, group.log_format.name, *more))
 
 
 def _add(told: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -203,53 +220,66 @@ def _bare(name: str) -> Column:
     return F.when(value.endswith("\r"), shorter).otherwise(value)
 
 
-def _write_records(batch: Batch, parsed: DataFrame, part: str) -> dict[str, Any]:
+def _write_records(batch: Batch, parsed: Parsed) -> dict[str, Any]:
     """Write the good rows by what they tell of; counts, hours and the files with bad lines."""
+    dates = dates_of(parsed.rows)
+    seen = _write_table(batch, parsed, dates, "call")
+    for record in TABLES_OF:
+        if record != "call" and seen[record]:
+            _write_table(batch, parsed, dates, record)
+    told = {COUNTS_OF[record]: seen[record] for record in TABLES_OF}
+    calls = parsed.rows.withColumn("good", is_read() & (F.col(RECORD) == "call"))
+    told["hours"] = touched_hours(calls, seen["first"], seen["last"])
+    return {**told, "progress": seen["progress"], "bad_files": seen["bad_files"]}
+
+
+def _write_table(batch: Batch, parsed: Parsed, dates: Dates | None, record: str) -> dict[str, Any]:
+    """Append the rows of one record that its table does not have; what was seen of all rows."""
+    table = TABLES_OF[record]
+
+    def good(rows: DataFrame) -> DataFrame:
+        return rows.where(is_read() & (F.col(RECORD) == record))
+
+    fresh = unseen(batch, good(parsed.rows), parsed.lines, table, dates) if dates else None
+
+    def write(rows: DataFrame) -> None:
+        new = good(rows) if fresh is None else fresh
+        numbered = new.withColumn("batch", F.lit(batch.number))
+        append_once(batch, columns_of(numbered, table), table, parsed.part)
+
+    apart = batch.replayed or fresh is not None
+    return write_observed(parsed.rows, _seen(), write, again=apart)
+
+
+def _seen() -> dict[str, Column]:
+    """What to measure of parsed lines."""
     good = is_read()
     moment = F.when(good & (F.col(RECORD) == "call"), F.unix_micros("start_time"))
     records = (*TABLES_OF, "progress")
-    metrics = {
+    return {
         **{record: F.count_if(good & (F.col(RECORD) == record)) for record in records},
         "first": F.min(moment),
         "last": F.max(moment),
         "bad_files": F.collect_set(F.when(~good, F.col("log_file"))),
     }
-    seen = parsed.agg(*(metric.alias(name) for name, metric in metrics.items())).first()
-    assert seen is not None  # noqa: S101  # an aggregate without groups has one row
-    told: dict[str, Any] = {"progress": seen["progress"], "bad_files": seen["bad_files"]}
-    told["duplicates"] = 0
-    for record, table in TABLES_OF.items():
-        told[COUNTS_OF[record]] = seen[record]
-        if seen[record]:
-            rows = parsed.where(good & (F.col(RECORD) == record))
-            told["duplicates"] += _write_table(batch, rows, table, part)
-    calls = parsed.withColumn("good", good & (F.col(RECORD) == "call"))
-    told["hours"] = touched_hours(calls, seen["first"], seen["last"])
-    return told
 
 
-def _write_table(batch: Batch, rows: DataFrame, table: str, part: str) -> int:
-    """Append those rows that the table does not have; how many it had."""
-    fresh, repeated = unseen(batch, rows, table)
-    append_once(batch, columns_of(fresh, table), table, f"foreign{part}")
-    return repeated
-
-
-def _write_odd(batch: Batch, group: Group, paths: list[str], part: str) -> dict[str, Any]:
+def _write_odd(batch: Batch, group: Group, paths: list[str]) -> dict[str, Any]:
     """Lines that the quick way left: read with patience, in other formats too; the rest is kept."""
     lines = _lines(batch, paths)
     left = _unread(parse_foreign(lines, group.log_format, group.source), lines)
     formats = _formats_of(left, group)
     told: dict[str, Any] = {"hours": []}
-    for number, log_format in enumerate(formats):
-        parsed = parse_patiently(left, log_format, group.source)
-        some = _write_records(batch, parsed, f"{part}.{number}")
+    for log_format in formats:
+        rows = parse_patiently(left, log_format, group.source)
+        part = _part(group, log_format.name)
+        some = _write_records(batch, Parsed(rows=rows, lines=lines, part=part))
         files = some.pop("bad_files")
         _add(told, some)
         if not files:
             return told
-        left = _unread(parsed, lines)
-    told["quarantined"] = told["unknown"] = _quarantine(batch, group, formats, paths, part)
+        left = _unread(rows, lines)
+    told["quarantined"] = told["unknown"] = _quarantine(batch, group, formats, paths)
     return told
 
 
@@ -265,9 +295,7 @@ def _formats_of(left: DataFrame, group: Group) -> tuple[LogFormat, ...]:
     return tuple(it for it in dict.fromkeys(found) if it is not None)
 
 
-def _quarantine(
-    batch: Batch, group: Group, formats: Iterable[LogFormat], paths: list[str], part: str
-) -> int:
+def _quarantine(batch: Batch, group: Group, formats: Iterable[LogFormat], paths: list[str]) -> int:
     """Keep what no format reads, with the reason that the file's own format gives."""
     placed = with_places(batch.spark, sorted(paths)).withColumn("value", _bare("value"))
     left = placed.where(~_is_blank())
@@ -275,7 +303,7 @@ def _quarantine(
         if log_format != group.log_format:
             left = _unread(parse_patiently(left, log_format, group.source), placed)
     told = parse_patiently(left, group.log_format, group.source).where(is_unread())
-    append_once(batch, quarantine_rows(told, batch.number), "quarantine", f"foreign{part}")
+    append_once(batch, quarantine_rows(told, batch.number), "quarantine", _part(group))
     kept = batch.table("quarantine").where(F.col("batch") == batch.number)
     files = F.col("file").isin([file_of(path) for path in paths])
     return int(kept.where(files).count())

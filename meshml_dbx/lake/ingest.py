@@ -17,9 +17,11 @@ from pyspark.sql import DataFrame, SparkSession
 from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.batch import (
     Batch,
+    Written,
     book_of,
     do_again,
     file_of,
+    finish,
     read_book_state,
     take_in,
     unknown_files,
@@ -85,7 +87,9 @@ def ingest(
     try:
         for number in book.cut_off:
             batch = Batch(spark=spark, names=names, root=root, number=number, replayed=True)
-            taken.append(_do_again(batch))
+            written = _do_again(batch)
+            finish([written])
+            taken.append(written.taken)
         if any(any(Path(root).glob(f"*/{CLOSED}/*{ending}")) for ending in ENDINGS):
             batches = Batches(names=names, root=root, numbers=count(book.last + 1))
             taken += _stream(spark, batches, checkpoint, files_per_batch)
@@ -122,12 +126,9 @@ def _stream(
     def take(files: DataFrame, _number: int) -> None:
         found = [file_of(row["path"]) for row in files.collect()]
         fresh = unknown_files(files.sparkSession, batches.names, found)
-        ours = [file for file in fresh if not is_foreign(file)]
-        foreign = [file for file in fresh if is_foreign(file)]
-        if ours:
-            taken.append(take_in(batches.begin(files.sparkSession), ours))
-        if foreign:
-            taken.append(take_foreign(batches.begin(files.sparkSession), foreign))
+        written = list(take_files(files.sparkSession, batches, fresh))
+        finish(written)
+        taken.extend(one.taken for one in written)
 
     source = (
         spark.readStream.format("binaryFile")
@@ -147,8 +148,18 @@ def _stream(
     return taken
 
 
-def _do_again(batch: Batch) -> dict[str, int]:
-    """Take in the rest of a batch; its files are all ours, or all foreign."""
+def take_files(spark: SparkSession, batches: Batches, files: list[str]) -> Iterator[Written]:
+    """Write the rows of files that the lake's book does not have: ours, then those of others."""
+    ours = [file for file in files if not is_foreign(file)]
+    foreign = [file for file in files if is_foreign(file)]
+    if ours:
+        yield take_in(batches.begin(spark), ours)
+    if foreign:
+        yield take_foreign(batches.begin(spark), foreign)
+
+
+def _do_again(batch: Batch) -> Written:
+    """Write the rest of a batch; its files are all ours, or all foreign."""
     book = book_of(batch)
     if any(is_foreign(row["file"]) for row in book):
         return do_foreign_again(batch, book)

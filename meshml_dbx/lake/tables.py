@@ -42,6 +42,8 @@ def _plain(text: str) -> Columns:
 
 
 MONEY = "DECIMAL(38, 12)"
+BATCH: Columns = (("batch", "BIGINT"),)
+"""Which batch of ``log_files`` a row came with."""
 BUCKETS: Columns = (("buckets", "MAP<INT, BIGINT>"),)
 EVENT_DATE: Columns = (("event_date", "DATE"),)
 FOREIGN: Columns = (("format", "STRING"), ("more", "MAP<STRING, STRING>"), ("line_key", "BIGINT"))
@@ -53,12 +55,19 @@ CALL_COLUMNS: Columns = (
     ("duration_us", "BIGINT"),
     *EVENT_DATE,
     *FOREIGN,
+    *BATCH,
 )
-ATTEMPT_COLUMNS: Columns = (*_columns(ATTEMPT_FIELDS, without=("type",)), *EVENT_DATE, *FOREIGN)
+ATTEMPT_COLUMNS: Columns = (
+    *_columns(ATTEMPT_FIELDS, without=("type",)),
+    *EVENT_DATE,
+    *FOREIGN,
+    *BATCH,
+)
 CONNECTION_COLUMNS: Columns = (
     *_columns(CONNECTION_FIELDS, without=("type",)),
     *EVENT_DATE,
     *FOREIGN,
+    *BATCH,
 )
 CALL_KEY = ("request_id", "start_time", "observer", "sidecar_id")
 COUNTED = (
@@ -165,6 +174,7 @@ SKIPPING = (
     "run_id",
     "hour",
     "minute",
+    "batch",
 )
 """Columns that files are skipped by. Statistics of all others cost more than the write itself."""
 

@@ -5,38 +5,63 @@ that are new. Lines that are alike to the letter may be two calls (two refusals 
 millisecond are), so they are counted: the second of a source's is new where the table has one.
 """
 
-from pyspark.sql import DataFrame, Window
+from datetime import date
+
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.batch import Batch
+from meshml_dbx.lake.foreign_values import LINE
+from meshml_dbx.lake.join import local_rows
 
 KEY = ["start_time", "line_key"]
 NTH = "nth"
+FEW = 10_000
+"""Up to so many keys are handed to every task, and only their rows are looked at one by one."""
+
+Dates = tuple[date, date]
+"""The first and the last date of some rows."""
 
 
-def unseen(batch: Batch, rows: DataFrame, table: str) -> tuple[DataFrame, int]:
-    """The rows that are not in the table, and how many are.
+def dates_of(rows: DataFrame) -> Dates | None:
+    """Between which dates these rows are, None for none; nothing but the start is read for it."""
+    row = rows.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).first()
+    return None if row is None or row["first"] is None else (row["first"], row["last"])
 
-    Rows and table are compared by the dates that the rows have. Only rows whose key comes twice,
-    here or there, are looked at one by one; mostly there are none, and nothing is moved.
+
+def line_key() -> Column:
+    """The hash of a line, by which it is known again on another road."""
+    return F.xxhash64(LINE)
+
+
+def unseen(
+    batch: Batch, rows: DataFrame, lines: DataFrame, table: str, dates: Dates
+) -> DataFrame | None:
+    """The rows that are not in the table, None when that is all of them, as is usual.
+
+    ``lines`` are those that the rows are made of, or more: they are hashed without being read for
+    what they say, and compared with the table's rows of these dates.
     """
-    keys = rows.groupBy("event_date", *KEY).count()
-    stored = batch.table(table).where(F.col("line_key").isNotNull())
-    near = stored.join(F.broadcast(_dates(rows)), "event_date", "left_semi").select(*KEY)
-    known = near.distinct().withColumn("is_known", F.lit(1))
+    during = F.col("event_date").between(*dates)
+    stored = batch.table(table).where(during & F.col("line_key").isNotNull()).select(*KEY)
+    keys = lines.groupBy(line_key().alias("line_key")).count()
+    known = stored.select("line_key").distinct().withColumn("is_known", F.lit(1))
     twice = (F.col("count") > 1) | F.col("is_known").isNotNull()
-    suspects = keys.join(known, KEY, "left").where(twice).select(*KEY)
-    if suspects.isEmpty():
-        return rows, 0
-    plain = rows.join(suspects, KEY, "left_anti")
-    close = rows.join(suspects, KEY, "left_semi")
+    suspect = keys.join(known, "line_key", "left").where(twice).select("line_key")
+    found = [row["line_key"] for row in suspect.limit(FEW + 1).collect()]
+    if not found:
+        return None
+    if len(found) > FEW:
+        return _new_of(rows, stored)
+    few = F.broadcast(local_rows(batch.spark, [(one,) for one in found], "line_key BIGINT"))
+    fresh = _new_of(rows.join(few, "line_key", "left_semi"), stored.join(few, "line_key"))
+    return rows.join(few, "line_key", "left_anti").unionByName(fresh)
+
+
+def _new_of(rows: DataFrame, stored: DataFrame) -> DataFrame:
+    """Those of the rows that are not stored as often as one source has them."""
     each = Window.partitionBy(*KEY, "sidecar_id").orderBy("log_file")
-    counted = close.withColumn(NTH, F.row_number().over(each)).dropDuplicates([*KEY, NTH])
-    had = near.join(suspects, KEY, "left_semi").groupBy(*KEY).agg(F.count("*").alias("had"))
+    counted = rows.withColumn(NTH, F.row_number().over(each)).dropDuplicates([*KEY, NTH])
+    had = stored.groupBy(*KEY).agg(F.count("*").alias("had"))
     fresh = counted.join(had, KEY, "left").where(F.col(NTH) > F.coalesce("had", F.lit(0)))
-    kept = fresh.select(*rows.columns)
-    return plain.unionByName(kept), int(close.count() - kept.count())
-
-
-def _dates(rows: DataFrame) -> DataFrame:
-    return rows.select("event_date").distinct()
+    return fresh.select(*rows.columns)

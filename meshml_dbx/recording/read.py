@@ -158,6 +158,23 @@ class FolderReader:
             for file in fresh:
                 yield file, self._blocks(file)
 
+    def grown_files(self) -> Iterator[tuple[LogFile, Iterator[Block]]]:
+        """Each file that has more than when it was read last; what moves meanwhile has next time.
+
+        At the first look closed files are passed over: who looks at live ones has no need of them.
+        """
+        is_first = not self._read_until
+        for file in list_files(self.folder):
+            try:
+                status = file.path.stat()
+            except FileNotFoundError:
+                continue
+            key = (status.st_dev, status.st_ino)
+            if is_first and not file.is_live:
+                self._read_until[key] = status.st_size
+            elif status.st_size > self._read_until.get(key, 0):
+                yield file, self._blocks(file)
+
     def _is_new(self, file: LogFile) -> bool:
         """Whether there is more to read: a file not seen before, or closed with more lines."""
         try:

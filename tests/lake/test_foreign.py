@@ -25,7 +25,7 @@ pytestmark = pytest.mark.spark
 CORPUS = Path(__file__).parents[3] / "shared" / "corpora" / "access-logs"
 SOURCE = LogSource(source_id="edge")
 Told = tuple[str, dict[str, object], dict[str, str]]
-MADE = {"pattern", "duration_us", "event_date", "format", "more", "line_key", "sidecar_id"}
+MADE = {"pattern", "duration_us", "event_date", "format", "more", "line_key", "sidecar_id", "batch"}
 TABLE_OF = {
     "call": "calls",
     "attempt": "attempts",

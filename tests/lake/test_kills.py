@@ -16,13 +16,15 @@ import pytest
 
 from meshml_dbx.lake.tables import TableNames, open_lake
 from tests.lake.conftest import Lab
+from tests.lake.foreign_lines import JSON, TCP, line, put
 from tests.lake.writing import NOON, SECOND
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(3600)]
 
 CHILD = Path(__file__).with_name("ingest_child.py")
 CALLS = 300
-LONGEST_WAIT_S = 12.0
+FOREIGN_CALLS = 200
+LONGEST_WAIT_S = 20.0
 """An ingest of these files takes about so long: kills fall anywhere in it."""
 
 START_TIMEOUT_S = 400.0
@@ -86,11 +88,38 @@ def write_files(lab: Lab, part: int) -> None:
         writer.close(extra=b"half a li")
 
 
+def write_foreign_files(lab: Lab, part: int) -> None:
+    """Two more files of others: one ends in JSON and has a bad line, one came by another road."""
+    lines = [line(call % 60, request=f"f{part}-{call}") for call in range(FOREIGN_CALLS)]
+    twin = line(7, code=503, request=f"twin-{part}")
+    put(lab, "volume", part, *lines, twin, twin, JSON.format(second=part), "no access line", TCP)
+    put(lab, "cloudwatch", part, twin, twin, *reversed(lines))
+
+
+def check_foreign(lab: Lab, parts: int) -> None:
+    """Every call of those files is a row, once; twins are two, a bad line is kept."""
+    foreign = lab.table("calls").where("format IS NOT NULL").select("request_id")
+    ids = [row["request_id"] for row in foreign.collect()]
+    twins = [one for one in ids if one.startswith("twin-")]
+    assert (len(ids), len(set(ids))) == (parts * (FOREIGN_CALLS + 3), parts * (FOREIGN_CALLS + 2))
+    assert len(twins) == 2 * parts
+    assert lab.count("connections") == 1
+    assert lab.table("quarantine").where("sidecar_id = 'volume'").count() == parts
+    done = lab.table("log_files").where("state = 'done'")
+    took = done.agg({"duplicates": "sum", "ended": "sum", "connections": "sum"}).collect()[0]
+    duplicates, ended, connections = (
+        took[f"sum({n})"] for n in ("duplicates", "ended", "connections")
+    )
+    assert (ended, connections) == (parts * (2 * FOREIGN_CALLS + 5), parts)
+    assert duplicates == ended + connections - len(ids) - 1
+
+
 def check_all(lab: Lab, parts: int) -> None:
-    """Every line of all files is in its one place, once."""
+    """Every line of all files of ours is in its one place, once."""
     files = 4 * parts
+    ours = "sidecar_id LIKE 'churn-%'"
     found = {
-        name: lab.count(name)
+        name: lab.table(name).where(ours).count()
         for name in ("calls", "attempts", "tunnels", "run_stages", "quarantine", "mesh_versions")
     }
     assert found == {
@@ -101,11 +130,13 @@ def check_all(lab: Lab, parts: int) -> None:
         "quarantine": files,
         "mesh_versions": 1,
     }
-    assert lab.table("calls").select("request_id").distinct().count() == found["calls"]
-    edges = lab.table("edges").agg({"calls": "sum"}).first()
+    calls = lab.table("calls").where(ours)
+    assert calls.select("request_id").distinct().count() == found["calls"]
+    edges = lab.table("edges").where("client = 'churn'").agg({"calls": "sum"}).first()
     assert edges is not None
     assert edges[0] == found["calls"]
-    assert lab.table("ledger").agg({"rows": "sum"}).collect()[0][0] == found["calls"]
+    rows = lab.table("ledger").where(ours).agg({"rows": "sum"}).collect()[0][0]
+    assert rows == found["calls"]
 
 
 def kill_often(lab: Lab, kills: int, seed: int) -> int:
@@ -114,6 +145,7 @@ def kill_often(lab: Lab, kills: int, seed: int) -> int:
     cut_off = 0
     for part in range(kills):
         write_files(lab, part)
+        write_foreign_files(lab, part)
         cut_off += ingest_and_kill(lab, chance.uniform(0.3, LONGEST_WAIT_S))
     lab.ingest()
     return cut_off
@@ -123,6 +155,7 @@ def test_three_kills(lab: Lab) -> None:
     """Three ingests killed in mid-batch, then one that is not: nothing is lost or doubled."""
     cut_off = kill_often(lab, kills=3, seed=int(time.time()))
     check_all(lab, parts=3)
+    check_foreign(lab, parts=3)
     assert cut_off, "no kill came in time: the test proves nothing"
     assert lab.ingest().files == 0
 
@@ -132,6 +165,7 @@ def test_twenty_kills(lab: Lab) -> None:
     """As before, twenty times over one lake."""
     cut_off = kill_often(lab, kills=20, seed=int(time.time()))
     check_all(lab, parts=20)
+    check_foreign(lab, parts=20)
     assert cut_off >= 10
 
 
@@ -159,3 +193,18 @@ def test_a_batch_cut_off_between_two_writes(lab: Lab) -> None:
     check_all(cut_off, parts=1)
     assert (report.files, report.quarantined) == (4, 4)
     assert cut_off.ingest(checkpoint="another").files == 0
+
+
+def test_a_foreign_batch_cut_off_between_two_writes(lab: Lab) -> None:
+    """As ours: what is missing is added, whichever of the tables had been written."""
+    write_foreign_files(lab, 0)
+    lab.ingest()
+    check_foreign(lab, parts=1)
+    for place, tables in (("a", ("quarantine", "connections")), ("b", ("calls", "connections"))):
+        shutil.copytree(lab.root / "lake", lab.root / place)
+        for name in ("log_files", "ledger", *tables):
+            forget_last_commit(lab.root / place / name)
+        cut_off = replace(lab, names=open_lake(lab.spark, TableNames.of(lab.root / place)))
+        report = cut_off.ingest(checkpoint=f"checkpoint-{place}")
+        check_foreign(cut_off, parts=1)
+        assert (report.files, report.duplicates) == (2, FOREIGN_CALLS + 2)
