@@ -5,6 +5,7 @@ The middle of ``Session``. Goes in: settings, logs, MLflow's runs. Comes out: ta
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
@@ -166,12 +167,13 @@ class _WatchedLake:
         self._journeys = journeys
         self._watcher: Watcher | None = None
 
-    def catch_up(self) -> None:
-        self._journeys._ingest()
+    def catch_up(self) -> Mapping[str, int]:
+        report = self._journeys._ingest()
         from meshml_dbx.lake.watch import Watcher
 
         spark, names = self._journeys._desk.open()
         self._watcher = Watcher(spark=spark, names=names, logs=self._journeys.settings.logs)
+        return asdict(report)
 
     def take(self) -> Mapping[str, int]:
         from meshml_dbx import sidecar

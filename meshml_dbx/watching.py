@@ -38,8 +38,8 @@ class WatchView:
 class Lake(Protocol):
     """What the rounds do with the lake."""
 
-    def catch_up(self) -> None:
-        """Take in all that there is; raises LogFolderError while nobody has written."""
+    def catch_up(self) -> Mapping[str, int]:
+        """Take in all that there is; its counts. Raises LogFolderError while nobody has written."""
 
     def take(self) -> Mapping[str, int]:
         """Write the rows of what is new; their counts."""
@@ -85,7 +85,7 @@ class Rounds:
         while not self._stop.is_set():
             try:
                 self._say("catching up")
-                self.lake.catch_up()
+                self._count(self.lake.catch_up())
             except LogFolderError:
                 self._say("waiting for a first recording")
                 self._stop.wait(ROUND_S)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.lake.writing import LogWriter
 
 CALLS = 40
 IN_FLIGHT_S = 2.0
+PATIENCE_S = 300.0
 
 
 def now_us() -> int:
@@ -65,11 +67,12 @@ class Refusing:
     def __init__(self) -> None:
         self.asked = 0
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> dict[str, int]:
         """Nothing is there the first time."""
         self.asked += 1
         if self.asked == 1:
             raise LogFolderError("the log folder is empty", advice="record a run first")
+        return {"ended": 1}
 
     def take(self) -> dict[str, int]:
         """The disk is full."""
@@ -98,18 +101,35 @@ def settings_of(folder: Path, store: Path) -> Settings:
     return read_settings({}, state=folder, tracking=f"sqlite:///{store}")
 
 
-def watch_until(
-    session: Session, is_over: Callable[[WatchView], bool], views: list[WatchView]
-) -> threading.Thread:
-    """A watch in a thread of its own."""
+@dataclass(slots=True)
+class Watched:
+    """A watch in a thread of its own, and what it showed, until ``is_over``."""
 
-    def show(view: WatchView) -> bool:
-        views.append(view)
-        return not is_over(view)
+    session: Session
+    is_over: Callable[[WatchView], bool]
+    views: list[WatchView] = field(default_factory=list)
+    thread: threading.Thread = field(init=False)
 
-    thread = threading.Thread(target=session.watch, args=(show,), kwargs={"settle_s": 5.0})
-    thread.start()
-    return thread
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        self.session.watch(self._show, settle_s=5.0)
+
+    def _show(self, view: WatchView) -> bool:
+        self.views.append(view)
+        return not self.is_over(view)
+
+    def wait_for(self, condition: Callable[[WatchView], bool]) -> WatchView:
+        """The first view, seen or to come, of which that holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            found = next(filter(condition, self.views), None)
+            if found:
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"in vain; the last was {self.views[-1:]}")
 
 
 @pytest.mark.spark
@@ -123,27 +143,25 @@ def test_rows_come_while_calls_are_made(
     settings = settings_of(tmp_path, mlflow_store)
     settings.logs.mkdir()
     writer = LogWriter(logs=settings.logs)
-    views: list[WatchView] = []
-    thread = watch_until(
-        Session(settings), lambda view: view.counts.get("ended", 0) >= CALLS, views
-    )
+    watched = Watched(Session(settings), lambda view: view.counts.get("ended", 0) >= CALLS)
     flying = LogWriter(logs=settings.logs, sidecar_id="churn-2")
     begun = now_us()
     request_id = flying.started(begun)
     write_live(flying)
-    for part in range(4):
-        for _ in range(CALLS // 4):
-            writer.call(now_us() - 20_000)
-        writer.sample(now_us(), requests_total=CALLS // 4 * (part + 1))
-        writer.close()
-        time.sleep(1)
+    seen = watched.wait_for(lambda view: bool(view.in_flight))
+    assert seen.in_flight[0].request_id == request_id
+    assert (seen.at - begun) / 1e6 < IN_FLIGHT_S
     with pytest.raises(LakeError, match="another meshml ingest or watch"):
         Session(settings).ingest()
-    thread.join(timeout=300)
-    assert not thread.is_alive()
-    first = next(view for view in views if view.in_flight)
-    assert first.in_flight[0].request_id == request_id
-    assert (first.at - begun) / 1e6 < IN_FLIGHT_S
+    for part in range(1, 5):
+        for _ in range(CALLS // 4):
+            writer.call(now_us() - 20_000)
+        writer.sample(now_us(), requests_total=CALLS // 4 * part)
+        writer.close()
+        watched.wait_for(lambda view, part=part: view.counts.get("ended", 0) >= CALLS // 4 * part)  # type: ignore[misc]  # bound
+    watched.thread.join(PATIENCE_S)
+    assert watched.views[-1].doing == "done"
+    assert watched.views[-1].lag_s is not None
     names = TableNames.of(settings.lake)
     calls = spark.table(names.table("calls"))
     assert calls.where(f"sidecar_id = '{writer.sidecar_id}'").count() == CALLS
