@@ -36,6 +36,8 @@ from meshml_dbx.traffic.context import (
     RECORD_VARIABLE,
     SIDECAR_VARIABLE,
     active_run_id,
+    job_context,
+    job_tags,
 )
 
 P = ParamSpec("P")
@@ -232,6 +234,7 @@ def plan_recording(
         tracking=_tracking_address(settings, environ),
         workspace=_address(environ.get("DATABRICKS_HOST", "")),
         hosts=known.hosts,
+        job=job_context(environ),
     )
 
 
@@ -363,7 +366,8 @@ def _tag_active_run(recording: Recording) -> tuple[str, ...]:
         return ()
     from meshml_dbx import connect
 
-    tags = {PROCESS_TAG: recording.plan.process_id, CLIENT_TAG: recording.plan.client}
+    plan = recording.plan
+    tags = {PROCESS_TAG: plan.process_id, CLIENT_TAG: plan.client, **job_tags(plan.job)}
     with recording.recorder.ignoring():
         problem = connect.tag_active_run(tags)
     if problem is None:

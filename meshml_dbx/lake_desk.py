@@ -101,22 +101,29 @@ class LakeDesk:
         comment_tables(spark, names)
 
     def has_ingested(self, run: Run) -> bool:
-        """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask."""
-        return run.run_id in self._known().get(self.settings.lake, ())
+        """Whether ``ingest`` has brought a run in since it ended, without starting Spark to ask.
 
-    def _known(self) -> dict[str, list[str]]:
+        The lake itself tells of one that it does not know, such as another store's.
+        """
+        known = self._known().get(self.settings.lake, ())
+        if isinstance(known, list):  # ids, as ingests wrote them before
+            return run.run_id in known
+        return isinstance(known, int) and (run.end_time or OPEN_END) < known
+
+    def _known(self) -> dict[str, object]:
         try:
             known = json.loads(self._ingested.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # cut short by a kill: the log folder still knows
             return {}
         return dict(known) if isinstance(known, dict) else {}
 
-    def remember_ingested(self, runs: tuple[Run, ...], *, ended_before: int) -> None:
-        """Note the runs of which no call can be in a file that was not closed yet."""
+    def remember_ingested(self, *, ended_before: int) -> None:
+        """Note that no call of a run which ended before then is in a file that was not closed yet.
+
+        ``ended_before``: UTC microseconds.
+        """
         known = self._known()
-        known[self.settings.lake] = [
-            r.run_id for r in runs if (r.end_time or OPEN_END) < ended_before
-        ]
+        known[self.settings.lake] = ended_before
         self._ingested.parent.mkdir(parents=True, exist_ok=True)
         partial = self._ingested.with_suffix(".part")
         partial.write_text(json.dumps(known), encoding="utf-8")

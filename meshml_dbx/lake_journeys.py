@@ -17,7 +17,8 @@ from meshml_dbx.traffic.ownership import Run
 
 if TYPE_CHECKING:
     from meshml_dbx.collecting import Collected
-    from meshml_dbx.lake import IngestReport
+    from meshml_dbx.connect import SparkSession
+    from meshml_dbx.lake import IngestReport, TableNames
     from meshml_dbx.lake.prune import Pruned
     from meshml_dbx.lake.watch import Watcher
     from meshml_dbx.traffic.log_source import LogSource
@@ -56,8 +57,11 @@ class LakeJourneys(MeshJourneys):
             self.say(f"warning: {notice}")
         return told
 
-    def ingest(self) -> "IngestReport":
+    def ingest(self, *, all_runs: bool = False) -> "IngestReport":
         """Finished log files into Delta tables, joined with MLflow's runs; safe to run again.
+
+        Of a large store only the runs are read that may have changed since the last time, and what
+        is left for later is told; ``all_runs`` reads them all again.
 
         Raises:
             LogFolderError: there is no log folder, or no sidecar's log in it.
@@ -66,10 +70,10 @@ class LakeJourneys(MeshJourneys):
             TrackingError: the runs cannot be read; what was ingested stays.
         """
         with self._desk.writing():
-            return self._ingest()
+            return self._ingest(all_runs=all_runs)
 
-    def _ingest(self) -> "IngestReport":
-        from meshml_dbx import lake, sidecar
+    def _ingest(self, *, all_runs: bool = False) -> "IngestReport":
+        from meshml_dbx import sidecar
         from meshml_dbx.recording.read import list_sidecars
 
         folder, logs = self.settings.folder, self.settings.logs
@@ -85,8 +89,12 @@ class LakeJourneys(MeshJourneys):
         adopted = {one.sidecar_id for one in sidecar.adopt(folder, logs)}
         silent = [one for one in asked if one not in adopted]
         # Runs first: calls that come after them are joined as they come, and only once.
-        runs, unreadable = self._runs_if_readable()
-        lake.store_runs(spark, names, runs)
+        unreadable: TrackingError | None = None
+        try:
+            for notice in self._bring_in_runs(spark, names, all_runs=all_runs):
+                self.say(notice)
+        except TrackingError as error:  # calls come in all the same
+            unreadable = error
         self.say("reading finished log files into Delta, joined with their runs")
         report = ingest(
             spark,
@@ -99,7 +107,7 @@ class LakeJourneys(MeshJourneys):
         if silent:
             self.say(f"warning: {', '.join(silent)} did not finish its files: ingest again")
         else:
-            self._desk.remember_ingested(runs, ended_before=asked_at)
+            self._desk.remember_ingested(ended_before=asked_at)
         return report
 
     def watch(self, show: "Callable[[WatchView], bool]", *, settle_s: float = 30.0) -> None:
@@ -145,19 +153,33 @@ class LakeJourneys(MeshJourneys):
         self._desk.make_views()
 
     def runs(self) -> tuple[Run, ...]:
-        """MLflow's runs, oldest first.
+        """MLflow's newest runs, oldest first: up to 10,000 of a file, 1,000 of a server.
 
         Raises:
             TrackingError: the store is missing or cannot be read.
         """
         return connect.read_runs(self.settings.tracking)
 
-    def _runs_if_readable(self) -> tuple[tuple[Run, ...], TrackingError | None]:
-        """The runs, or none and why: calls come in all the same."""
-        try:
-            return self.runs(), None
-        except TrackingError as error:
-            return (), error
+    def _bring_in_runs(
+        self, spark: "SparkSession", names: "TableNames", *, all_runs: bool = False
+    ) -> tuple[str, ...]:
+        """Put what is new of MLflow's runs into the lake; what was left for later.
+
+        Raises:
+            TrackingError: the runs cannot be read.
+        """
+        from meshml_dbx import lake
+
+        tracking = self.settings.tracking
+        mark = lake.read_run_mark(spark, names, connect.store_name(tracking))
+        read = connect.read_changed_runs(
+            tracking,
+            mark=None if all_runs else mark,
+            unsettled=lake.unsettled_runs(spark, names) if mark else (),
+        )
+        lake.store_runs(spark, names, read.runs)
+        lake.keep_run_mark(spark, names, read.mark)
+        return read.notices
 
 
 class _WatchedLake:
@@ -184,10 +206,8 @@ class _WatchedLake:
         return self._watcher.take() if self._watcher else {}
 
     def settle(self) -> float | None:
-        from meshml_dbx import lake
-
         if self._watcher is None or self._watcher.is_settled:
             return None
         spark, names = self._journeys._desk.open()
-        lake.store_runs(spark, names, self._journeys.runs())
+        self._journeys._bring_in_runs(spark, names)
         return self._watcher.settle()

@@ -21,7 +21,7 @@ from meshml_dbx.planes import Wiring, render, require_sidecar
 from meshml_dbx.settings import Settings, prepare_state, unusable_state
 from meshml_dbx.sidecar import EnvoyBinary, SidecarPlan, find_envoy, require_free, supervise
 from meshml_dbx.sidecar.program import require_program
-from meshml_dbx.traffic.context import RECORD_VARIABLE
+from meshml_dbx.traffic.context import RECORD_VARIABLE, job_context
 from meshml_dbx.wiring import (
     LOOPBACK,
     PROXY_VARIABLES,
@@ -136,6 +136,7 @@ def plan_member(
         command=command,
         program_environment=program_environment(settings, wiring, member, os.environ),
         notes=notes_on(settings, wiring),
+        job=job_context(os.environ),
     )
 
 

@@ -253,8 +253,14 @@ class Session(LakeJourneys):
             if found is not None:
                 return found
         self.say("reading the log folder")
-        runs = connect.read_runs(self.settings.tracking, until=chosen.end_time)
-        around = {one.run_id: one for one in (*runs, chosen, *([compared] if compared else []))}
+        tracking, until = self.settings.tracking, chosen.end_time
+        earlier = connect.read_runs(tracking, until=until)
+        # Whoever has a say in its calls, however many runs are newer.
+        beside = connect.read_runs(
+            tracking, since=chosen.start_time, until=until, limit=connect.EVERY
+        )
+        known = (*earlier, *beside, chosen, *([compared] if compared else []))
+        around = {one.run_id: one for one in known}
         return read_evidence(
             self.settings.logs, chosen, tuple(around.values()), read_at=read_at, baseline=named
         )

@@ -18,6 +18,7 @@ ALWAYS = ("files", "lines", "quarantined")
     options.state, options.logs, options.lake, options.tracking, options.as_json, options.quiet
 )
 @click.option("--metrics", is_flag=True, help="Write each finished run's waits to MLflow, too.")
+@click.option("--all-runs", is_flag=True, help="Read all MLflow runs again, not what is new only.")
 @click.argument("places", nargs=-1, metavar="[PLACE]...")
 @click.option("--source", default="others", show_default=True, help="What PLACE's logs are called.")
 @click.option(
@@ -43,11 +44,15 @@ def ingest(
     as_json: bool,
     quiet: bool,
     metrics: bool,
+    all_runs: bool,
 ) -> None:
     """Bring finished log files into Delta tables and join them with MLflow runs.
 
     Living sidecars are asked to finish their files first; those of dead ones are taken over. Run
     it as often as you like: each line arrives once.
+
+    MLflow's runs are all read the first time, later those that may have changed: what began, ended
+    or was deleted lately, what lasts, and a part of the older ones in turn.
 
     PLACE is a file, folder or pattern of access logs that others write: Envoy, App Mesh, Istio, VPC
     Lattice, ECS Service Connect, rotated and gzipped as they may be. Another FORMAT is given as
@@ -56,7 +61,7 @@ def ingest(
     \b
     Examples:
       meshml ingest --tracking sqlite:///mlflow.db
-      meshml ingest --metrics
+      meshml ingest --metrics --all-runs
       meshml ingest /var/log/envoy --source edge --observer gateway
       meshml ingest 'logs/*.gz' --format '%START_TIME% %RESPONSE_CODE% %REQ(X-REQUEST-ID)%'
     """
@@ -69,7 +74,7 @@ def ingest(
 
         whose = LogSource(source_id=source, observer=observer, client=client)
         session.collect(places, whose, log_format=log_format)
-    report = session.ingest()
+    report = session.ingest(all_runs=all_runs)
     if metrics:
         session.write_metrics()
     counts = {"files": report.files, "lines": report.lines, **asdict(report)}

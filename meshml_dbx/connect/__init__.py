@@ -8,14 +8,18 @@ MLflow's client.
 
 from typing import TYPE_CHECKING
 
+from meshml_dbx.connect.run_changes import RunsRead
 from meshml_dbx.connect.store import RunQuery, mask
 from meshml_dbx.connect.tracking import (
+    EVERY,
     RunLog,
     active_run_id,
     attach_page,
     find_run,
+    read_changed_runs,
     read_runs,
     resolve_tracking_uri,
+    store_name,
     tag_active_run,
 )
 from meshml_dbx.settings import Settings
@@ -24,15 +28,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession as SparkSession  # session names it too
 
 __all__ = [
+    "EVERY",
     "RunLog",
     "RunQuery",
+    "RunsRead",
     "active_run_id",
     "attach_page",
     "find_run",
     "mask",
+    "read_changed_runs",
     "read_runs",
     "resolve_tracking_uri",
     "spark_session",
+    "store_name",
     "tag_active_run",
 ]
 

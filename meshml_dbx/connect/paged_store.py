@@ -6,22 +6,25 @@ to sign in; the REST API answers without the seconds that importing MLflow takes
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from meshml_dbx.connect.store import RunQuery, run_in_words, tracking_error
+from meshml_dbx.connect.store import UNENDED, RunQuery, run_in_words
 from meshml_dbx.traffic.ownership import Run
 from meshml_dbx.traffic.run_names import in_order
 
 RUNS_OF_A_SERVER = 1_000
-"""How many of the newest runs are looked at: a server hands out some 500 a second."""
+"""How many of the newest runs are looked at for one that is meant by its name."""
 
 _EXPERIMENTS_AT_ONCE = 100
-_PAGE_SIZE = 1_000
+PAGE_SIZE = 1_000
 _TIMEOUT_S = 20.0
+NEWEST_FIRST = "attributes.start_time DESC"
+OLDEST_FIRST = "attributes.start_time ASC"
+VIEWS = {"ALL": "ALL", "ACTIVE": "ACTIVE_ONLY"}
 
 Raw = Mapping[str, Any]
 """A decoded answer of the REST API: what is in it is for the reader to find out."""
@@ -36,57 +39,92 @@ def read_server(uri: str, query: RunQuery, environ: Mapping[str, str]) -> list[R
         ValueError: what it answers is no JSON.
         KeyError: nor is it what MLflow answers.
     """
-    return _read_pages(_Server(uri, environ), query)
+    return _read_pages(open_server(uri, environ), query)
 
 
 def read_by_client(uri: str, query: RunQuery) -> list[Run]:
     """The runs by MLflow's own client, which knows every kind of store and takes seconds.
 
     Raises:
-        TrackingError: it cannot be read.
+        MlflowException: it cannot be read.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _read_pages(_Client(uri), query)
-    except MlflowException as error:
-        raise tracking_error(uri, error) from error
+    return _read_pages(open_client(uri), query)
 
 
-class _Tracking(Protocol):
+def open_server(uri: str, environ: Mapping[str, str]) -> "Tracking":
+    """A server by its REST API; nothing is asked yet."""
+    return _Server(uri, environ)
+
+
+def open_client(uri: str) -> "Tracking":
+    """A store by MLflow's own client.
+
+    Raises:
+        MlflowException: MLflow cannot open it.
+    """
+    return _Client(uri)
+
+
+class Tracking(Protocol):
     """What the REST API and MLflow's client have in common."""
 
-    def experiments(self, token: str | None) -> Page: ...
-    def runs(self, experiments: list[str], where: str, size: int, token: str | None) -> Page: ...
+    def experiments(self, token: str | None, *, view: str) -> Page: ...
+    def runs(
+        self,
+        experiments: list[str],
+        where: str,
+        size: int,
+        token: str | None,
+        *,
+        order: str,
+        view: str,
+    ) -> Page: ...
     def run(self, run_id: str) -> Raw | None: ...
 
 
-def _read_pages(tracking: _Tracking, query: RunQuery) -> list[Run]:
+def _read_pages(tracking: Tracking, query: RunQuery) -> list[Run]:
     if query.run_id:
         found = tracking.run(query.run_id)
-        return [_run_of(found, {})] if found and _is_active(found) else []
-    names = {str(e["experiment_id"]): str(e["name"]) for e in _items(tracking.experiments)}
+        return [run_of(found, {})] if found and _is_active(found) else []
+    names = experiment_names(tracking, view="ACTIVE")
     limit = query.limit or RUNS_OF_A_SERVER
-    listed = sorted(names)
     found_runs = {
         run.run_id: run
-        for begin in range(0, len(listed), _EXPERIMENTS_AT_ONCE)
+        for chunk in experiment_chunks(names)
         for where in _filters(query)
-        for run in _newest(
-            tracking, listed[begin : begin + _EXPERIMENTS_AT_ONCE], where, limit, names
-        )
+        for run in _newest(tracking, chunk, where, limit, names)
     }
     return list(in_order(found_runs.values())[-limit:])
 
 
+def experiment_names(tracking: Tracking, *, view: str) -> dict[str, str]:
+    """The experiments' names by id; of view ACTIVE, or ALL."""
+    found = _items(lambda token: tracking.experiments(token, view=view))
+    return {str(one["experiment_id"]): str(one["name"]) for one in found}
+
+
+def experiment_chunks(names: Iterable[str]) -> list[list[str]]:
+    """The experiments' ids, as many together as one request may name."""
+    listed = sorted(names)
+    return [
+        listed[begin : begin + _EXPERIMENTS_AT_ONCE]
+        for begin in range(0, len(listed), _EXPERIMENTS_AT_ONCE)
+    ]
+
+
 def _newest(
-    tracking: _Tracking, experiments: list[str], where: str, limit: int, names: Mapping[str, str]
+    tracking: Tracking, experiments: list[str], where: str, limit: int, names: Mapping[str, str]
 ) -> list[Run]:
     runs: list[Run] = []
-    size = min(limit, _PAGE_SIZE)
-    for raw in _items(lambda token: tracking.runs(experiments, where, size, token)):
+    size = min(limit, PAGE_SIZE)
+    pages = _items(
+        lambda token: tracking.runs(
+            experiments, where, size, token, order=NEWEST_FIRST, view="ACTIVE"
+        )
+    )
+    for raw in pages:
         if _is_active(raw):
-            runs.append(_run_of(raw, names))
+            runs.append(run_of(raw, names))
         if len(runs) == limit:
             break
     return runs
@@ -111,11 +149,12 @@ def _filters(query: RunQuery) -> list[str]:
     if query.since is None:
         return [" and ".join(until)]
     ended = [f"attributes.end_time >= {query.since // 1000}"]
-    running = ["attributes.status = 'RUNNING'"]
-    return [" and ".join([*until, *ended]), " and ".join([*until, *running])]
+    unended = ([f"attributes.status = '{status}'"] for status in UNENDED)
+    return [" and ".join([*until, *only]) for only in (ended, *unended)]
 
 
-def _run_of(raw: Raw, experiments: Mapping[str, str]) -> Run:
+def run_of(raw: Raw, experiments: Mapping[str, str]) -> Run:
+    """A run in our words, of an answer about it and the names of experiments."""
     info = raw["info"]
     tags = raw.get("data", {}).get("tags", {})
     by_key = tags if isinstance(tags, Mapping) else {tag["key"]: tag["value"] for tag in tags}
@@ -148,17 +187,26 @@ class _Server:
         elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def experiments(self, token: str | None) -> Page:
-        body = {"max_results": _PAGE_SIZE, "view_type": "ACTIVE_ONLY"}
+    def experiments(self, token: str | None, *, view: str) -> Page:
+        body = {"max_results": PAGE_SIZE, "view_type": VIEWS[view]}
         return self._page("experiments/search", "experiments", body, token)
 
-    def runs(self, experiments: list[str], where: str, size: int, token: str | None) -> Page:
+    def runs(
+        self,
+        experiments: list[str],
+        where: str,
+        size: int,
+        token: str | None,
+        *,
+        order: str,
+        view: str,
+    ) -> Page:
         body = {
             "experiment_ids": experiments,
             "filter": where,
-            "run_view_type": "ACTIVE_ONLY",
+            "run_view_type": VIEWS[view],
             "max_results": size,
-            "order_by": ["attributes.start_time DESC"],
+            "order_by": [order],
         }
         return self._page("runs/search", "runs", body, token)
 
@@ -199,16 +247,28 @@ class _Client:
 
         self._client = MlflowClient(tracking_uri=uri)
 
-    def experiments(self, token: str | None) -> Page:
-        page = self._client.search_experiments(max_results=_PAGE_SIZE, page_token=token)
+    def experiments(self, token: str | None, *, view: str) -> Page:
+        page = self._client.search_experiments(
+            max_results=PAGE_SIZE, page_token=token, view_type=_view(view)
+        )
         return [{"experiment_id": e.experiment_id, "name": e.name} for e in page], page.token
 
-    def runs(self, experiments: list[str], where: str, size: int, token: str | None) -> Page:
+    def runs(
+        self,
+        experiments: list[str],
+        where: str,
+        size: int,
+        token: str | None,
+        *,
+        order: str,
+        view: str,
+    ) -> Page:
         page = self._client.search_runs(
             experiments,
             where,
+            run_view_type=_view(view),
             max_results=size,
-            order_by=["attributes.start_time DESC"],
+            order_by=[order],
             page_token=token,
         )
         return [_raw(run) for run in page], page.token
@@ -222,6 +282,12 @@ class _Client:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+
+
+def _view(view: str) -> int:
+    from mlflow.entities import ViewType
+
+    return int(ViewType.from_string(VIEWS[view].lower()))
 
 
 def _raw(run: Any) -> Raw:

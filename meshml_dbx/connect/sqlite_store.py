@@ -5,14 +5,17 @@ Goes in: a ``sqlite:`` address. Comes out: ``Run`` values, or None where MLflow'
 
 import re
 import sqlite3
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 from meshml_dbx.connect.store import (
     FIRST_STEP,
     NEXT_STEP,
     TAGS,
+    UNENDED,
     RunQuery,
     mask,
     run_in_words,
@@ -22,28 +25,35 @@ from meshml_dbx.errors import TrackingError
 from meshml_dbx.traffic.ownership import Run
 
 RUNS_OF_A_FILE = 10_000
-"""How many of the newest runs are looked at."""
+"""How many of the newest runs are looked at for one that is meant by its name."""
+
+Answer = TypeVar("Answer")
 
 _SQLITE_FILE = re.compile(r"sqlite:///([^?]+)")
 
-_NEEDED = {
+NEEDED = {
     "runs": {"run_uuid", "name", "experiment_id", "status", "start_time", "end_time"}
     | {"lifecycle_stage"},
     "experiments": {"experiment_id", "name", "lifecycle_stage"},
     "tags": {"run_uuid", "key", "value"},
 }
 
-_NEWEST = """
-  SELECT r.run_uuid AS run_id, r.name AS run_name, r.experiment_id, e.name AS experiment,
-    r.status, r.start_time, r.end_time
+RUN_COLUMNS = """
+  r.run_uuid AS run_id, r.name AS run_name, r.experiment_id, e.name AS experiment, r.status,
+  r.start_time, r.end_time
+"""
+
+_NEWEST = f"""
+  SELECT {RUN_COLUMNS}, 'active' AS lifecycle_stage
   FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id
   WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'
     AND r.start_time IS NOT NULL
     AND (:run_id IS NULL OR r.run_uuid = :run_id)
     AND (:until IS NULL OR r.start_time * 1000 <= :until)
-    AND (:since IS NULL OR r.end_time IS NULL OR r.end_time * 1000 + 999 >= :since)
+    AND (:since IS NULL OR r.end_time IS NULL OR r.end_time * 1000 + 999 >= :since
+      OR r.status IN {UNENDED!r})
   ORDER BY r.start_time DESC, r.run_uuid DESC LIMIT :limit
-"""
+"""  # noqa: S608  # made of constants of this file
 
 _TAGS_OF = f"""
   SELECT run_uuid, key, value FROM tags WHERE key IN {TAGS!r}
@@ -57,13 +67,24 @@ def read_sqlite(uri: str, query: RunQuery) -> list[Run] | None:
     Raises:
         TrackingError: the file is missing, cannot be read, or is no MLflow store.
     """
+    return ask_sqlite(uri, NEEDED, lambda store: _select(store, query))
+
+
+def ask_sqlite(
+    uri: str, needed: Mapping[str, set[str]], ask: Callable[[sqlite3.Connection], Answer]
+) -> Answer | None:
+    """What is asked of an MLflow sqlite file; None when its tables lack a column that is needed.
+
+    Raises:
+        TrackingError: the file is missing, cannot be read, or is no MLflow store.
+    """
     path = _sqlite_path(uri)
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as store:
-            lacking = {table for table in _NEEDED if _lacks(store, table)}
-            if not lacking:
-                return _select(store, query)
-            if not _columns(store, "runs"):
+            columns = {table: _columns(store, table) for table in needed}
+            if all(needed[table] <= columns[table] for table in needed):
+                return ask(store)
+            if not columns["runs"]:
                 raise TrackingError(
                     f"{path} is not an MLflow store: no table runs", advice=NEXT_STEP
                 )
@@ -85,10 +106,6 @@ def _sqlite_path(uri: str) -> Path:
 
 def _columns(store: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in store.execute(f"PRAGMA table_info({table})")}
-
-
-def _lacks(store: sqlite3.Connection, table: str) -> bool:
-    return not _NEEDED[table] <= _columns(store, table)
 
 
 def _select(store: sqlite3.Connection, query: RunQuery) -> list[Run]:

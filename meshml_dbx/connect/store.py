@@ -10,26 +10,32 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from meshml_dbx.errors import TrackingError
-from meshml_dbx.traffic.context import CLIENT_TAG, PROCESS_TAG
+from meshml_dbx.traffic.context import CLIENT_TAG, JOB_RUN_TAG, PROCESS_TAG, TASK_RUN_TAG
 from meshml_dbx.traffic.ownership import Run
 from meshml_dbx.traffic.run_names import BEGIN_A_RUN
 
 PARENT_TAG = "mlflow.parentRunId"
-FIELD_TAGS = {
-    "parent_run_id": PARENT_TAG,
-    "process_id": PROCESS_TAG,
-    "client": CLIENT_TAG,
-    "team": "team",
-    "model": "model",
-    "environment": "environment",
-    "workspace_id": "mlflow.databricks.workspaceID",
-    "job_id": "mlflow.databricks.jobID",
-    "job_run_id": "mlflow.databricks.jobRunID",
-    "cluster_id": "mlflow.databricks.cluster.id",
+FIELD_TAGS: dict[str, tuple[str, ...]] = {
+    "parent_run_id": (PARENT_TAG,),
+    "process_id": (PROCESS_TAG,),
+    "client": (CLIENT_TAG,),
+    "team": ("team",),
+    "model": ("model",),
+    "environment": ("environment",),
+    "workspace_id": ("mlflow.databricks.workspaceID",),
+    "job_id": ("mlflow.databricks.jobID",),
+    # MLflow's own is the task run's id where a job has several tasks.
+    "job_run_id": (JOB_RUN_TAG, "mlflow.databricks.jobRunID"),
+    "cluster_id": ("mlflow.databricks.cluster.id",),
+    "task_run_id": (TASK_RUN_TAG,),
+    "model_version": ("model_version",),
 }
-"""Field of ``Run`` → the tag that tells it."""
+"""Field of ``Run`` → the tags that tell it, the first that is there."""
 
-TAGS = tuple(FIELD_TAGS.values())
+TAGS = tuple(tag for tags in FIELD_TAGS.values() for tag in tags)
+UNENDED = ("RUNNING", "SCHEDULED")
+"""A run that was resumed has one of these with the end of its first part still in place."""
+ACTIVE = "active"
 NEXT_STEP = "name the store with --tracking or MLFLOW_TRACKING_URI"
 FIRST_STEP = f"{BEGIN_A_RUN}; or {NEXT_STEP}"
 """Where there is no store yet."""
@@ -51,7 +57,7 @@ class RunQuery:
 
 def run_in_words(values: Mapping[str, Any], experiment: str | None, tags: Mapping[str, str]) -> Run:
     """A run in our words: MLflow has milliseconds, and the last one counts to its end."""
-    end_ms = values.get("end_time")
+    end_ms = None if values["status"] in UNENDED else values.get("end_time")
     return Run(
         run_id=values["run_id"],
         name=values.get("run_name") or values["run_id"],
@@ -60,7 +66,11 @@ def run_in_words(values: Mapping[str, Any], experiment: str | None, tags: Mappin
         status=values["status"],
         start_time=int(values["start_time"]) * 1000,
         end_time=int(end_ms) * 1000 + 999 if end_ms else None,
-        **{field: tags.get(tag) for field, tag in FIELD_TAGS.items()},
+        deleted=values.get("lifecycle_stage", ACTIVE) != ACTIVE,
+        **{
+            field: next((tags[name] for name in names if name in tags), None)
+            for field, names in FIELD_TAGS.items()
+        },
     )
 
 

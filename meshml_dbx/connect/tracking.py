@@ -7,16 +7,25 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path
+from typing import TypeVar
 from urllib.error import HTTPError, URLError
 
-from meshml_dbx.connect.paged_store import read_by_client, read_server
+from meshml_dbx.connect.paged_store import open_client, open_server, read_by_client, read_server
+from meshml_dbx.connect.run_changes import (
+    Asked,
+    RunsRead,
+    read_changes_of_pages,
+    read_changes_of_sqlite,
+)
 from meshml_dbx.connect.sqlite_store import read_sqlite
 from meshml_dbx.connect.store import FIRST_STEP, RunQuery, mask, tracking_error
 from meshml_dbx.errors import MissingToolError, TrackingError
 from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.run_mark import RunMark
 from meshml_dbx.traffic.run_names import LAST, in_order, pick_run, run_of_page
 
 PAGE_ARTIFACT = "meshml/why.html"
@@ -24,6 +33,11 @@ METRICS_AT_ONCE = 1000
 """What MLflow takes in one request."""
 RUNS_FILE = "runs:"
 """Begins the address of a JSON file of runs, which a recording carries in place of a store."""
+
+EVERY = 2**31
+"""As a limit: all runs, however many."""
+
+Found = TypeVar("Found")
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _DENIED = (401, 403)
@@ -40,6 +54,7 @@ def read_runs(
     """The newest runs of a tracking store, oldest first; deleted ones are left out.
 
     ``since`` and ``until`` (UTC microseconds) keep runs that lasted at some moment between them.
+    Without a ``limit``, 10,000 of a file and 1,000 of a server; ``EVERY`` for all.
 
     Raises:
         TrackingError: the store is missing or cannot be read.
@@ -48,6 +63,50 @@ def read_runs(
     uri = resolve_tracking_uri(tracking_uri, variables)
     query = RunQuery(since=since, until=until, limit=limit)
     return in_order(_read(uri, query, variables))
+
+
+def store_name(tracking_uri: str | None = None, *, environ: Mapping[str, str] | None = None) -> str:
+    """The address of the tracking store, without its password: what its mark is kept under.
+
+    Raises:
+        TrackingError: nothing names a store.
+    """
+    variables = os.environ if environ is None else environ
+    return mask(resolve_tracking_uri(tracking_uri, variables))
+
+
+def read_changed_runs(
+    tracking_uri: str | None = None,
+    *,
+    mark: RunMark | None = None,
+    unsettled: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+    now: int | None = None,
+) -> RunsRead:
+    """The runs that may have changed since the mark, deleted ones too; without a mark, all.
+
+    ``unsettled``: the ids of runs that had no end, or were deleted, when they were read, newest
+    first. Moments are UTC microseconds.
+
+    Raises:
+        TrackingError: the store is missing or cannot be read.
+    """
+    variables = os.environ if environ is None else environ
+    uri = resolve_tracking_uri(tracking_uri, variables)
+    moment = time.time_ns() // 1000 if now is None else now
+    asked = Asked(store=mask(uri), now=moment, mark=mark, unsettled=tuple(unsettled))
+    if uri.startswith(RUNS_FILE):
+        return asked.answer(_read_file(uri, RunQuery()), None)
+    if uri.startswith("sqlite:"):
+        found = read_changes_of_sqlite(uri, asked)
+        if found is not None:
+            return found
+    return _by_pages(
+        uri,
+        variables,
+        lambda: read_changes_of_pages(open_server(uri, variables), asked),
+        lambda: read_changes_of_pages(open_client(uri), asked),
+    )
 
 
 def find_run(
@@ -177,18 +236,41 @@ def _read(uri: str, query: RunQuery, environ: Mapping[str, str]) -> Iterable[Run
     """The runs of a store, by the quickest way that its address allows."""
     if uri.startswith("sqlite:"):
         found = read_sqlite(uri, query)
-        return read_by_client(uri, query) if found is None else found
+        if found is not None:
+            return found
     if uri.startswith(RUNS_FILE):
         return _read_file(uri, query)
+    return _by_pages(
+        uri,
+        environ,
+        lambda: read_server(uri, query, environ),
+        lambda: read_by_client(uri, query),
+    )
+
+
+def _by_pages(
+    uri: str, environ: Mapping[str, str], quickly: Callable[[], Found], surely: Callable[[], Found]
+) -> Found:
+    """What a server's REST API answers, else what MLflow's client does, which can sign in."""
     if uri.startswith(("http://", "https://")) and not _needs_client(environ):
         try:
-            return read_server(uri, query, environ)
+            return quickly()
         except HTTPError as error:
             if error.code not in _DENIED:
                 raise tracking_error(uri, error) from error
         except (URLError, HTTPException, OSError, ValueError, KeyError) as error:
             raise tracking_error(uri, error) from error
-    return read_by_client(uri, query)
+    return _in_plain_words(uri, surely)
+
+
+def _in_plain_words(uri: str, ask: Callable[[], Found]) -> Found:
+    """What MLflow's client answers, its error as ours."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        raise tracking_error(uri, error) from error
 
 
 def _read_file(uri: str, query: RunQuery) -> list[Run]:

@@ -15,7 +15,8 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
-from meshml_dbx.lake.join import local_rows
+from meshml_dbx.lake.local_rows import local_rows
+from meshml_dbx.lake.system_tables import find_system_table
 from meshml_dbx.lake.tables import TABLES, TableNames
 
 RUN_TIME = "meshml-run-time"
@@ -65,7 +66,7 @@ def refresh_cost(
     tables ``billing_usage`` and so on.
     """
     usage, prices, timeline = (
-        _find(spark, system, *table)
+        find_system_table(spark, system, *table)
         for table in (
             ("billing", "usage"),
             ("billing", "list_prices"),
@@ -89,17 +90,6 @@ def refresh_cost(
         .saveAsTable(names.table("cost"))
     )
     return CostReport(refreshed=True)
-
-
-def _find(spark: SparkSession, system: str, schema: str, table: str) -> str | None:
-    """The name of a system table; a stand-in has one level less."""
-    for name in (f"{system}.{schema}.{table}", f"{system}.{schema}_{table}"):
-        try:
-            if spark.catalog.tableExists(name):
-                return name
-        except Exception:  # noqa: S112  # no such catalog: each kind says it otherwise
-            continue
-    return None
 
 
 CHARGE = (

@@ -2,42 +2,42 @@
 
 Goes in: calls, and segments that ``traffic.ownership`` and ``traffic.program_log`` cut. Comes out:
 the same calls with their run and stage. Segments of one key never overlap, and are cut at the
-borders of equal bins, so that the join is by key and bin and grows with its input, no faster.
+borders of bins, so that the join is by key and bin and grows with its input, no faster.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa  # type: ignore[import-untyped]  # ships without types
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
+from meshml_dbx.lake.bins import Pieces, cut_pieces
+from meshml_dbx.lake.local_rows import local_rows
+from meshml_dbx.lake.process_jobs import jobs_of_runs
 from meshml_dbx.lake.read_runs import stored_runs
-from meshml_dbx.lake.spans import HOUR_US, LAST_MOMENT, Span
+from meshml_dbx.lake.spans import HOUR_US, Span
 from meshml_dbx.lake.stages import read_stages
 from meshml_dbx.lake.tables import TABLES, TableNames
 from meshml_dbx.traffic.ownership import (
     OPEN_END,
+    ProcessJob,
     Run,
     Segment,
     end_of,
     header_segments,
+    job_segments,
     process_segments,
     window_segments,
 )
 from meshml_dbx.traffic.program_log import stage_spans
 
-Piece = tuple[str, int, int, int, str, bool]
-"""Key, bin, start, end, value, ambiguous."""
-
-ARROW_TYPES = {"STRING": pa.string(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
 PIECE_SCHEMA = "key STRING, bin BIGINT, start BIGINT, end BIGINT, value STRING, ambiguous BOOLEAN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owners:
-    """Who owns the calls of a span of time: by header, by process, by client.
+    """Who owns the calls of a span of time: by header, by process, by job, by client.
 
     >>> Owners(span=Span(start=0, end=1)).processes
     ()
@@ -46,16 +46,20 @@ class Owners:
     span: Span
     headers: tuple[Segment, ...] = ()
     processes: tuple[Segment, ...] = ()
+    jobs: tuple[Segment, ...] = ()
     windows: tuple[Segment, ...] = ()
 
 
-def owners_during(span: Span, runs: Iterable[Run], clients: Iterable[str]) -> Owners:
+def owners_during(
+    span: Span, runs: Iterable[Run], clients: Iterable[str], jobs: Iterable[ProcessJob] = ()
+) -> Owners:
     """The owners of a span, as ``traffic.ownership`` has them; runs of other times have no say."""
     alive = [run for run in runs if run.start_time < span.end and end_of(run) > span.start]
     return Owners(
         span=span,
         headers=header_segments(alive),
         processes=process_segments(alive),
+        jobs=job_segments(alive, jobs),
         windows=window_segments(alive, clients),
     )
 
@@ -63,86 +67,84 @@ def owners_during(span: Span, runs: Iterable[Run], clients: Iterable[str]) -> Ow
 def own_calls(calls: DataFrame, owners: Owners) -> DataFrame:
     """The calls that a run owns, with ``owner``, ``join_method`` and ``ambiguous``.
 
-    The header comes first, then the process; what no process owns falls to the client's window.
+    The header comes first, then the process, then its job; the rest falls to the client's window.
     """
     spark = calls.sparkSession
-    by_header = [(s.run_id, s) for s in owners.headers]
-    by_process = [(s.process_id or "", s) for s in owners.processes]
-    by_window = [(s.client or "", s) for s in owners.windows]
-    joined = _join(spark, calls, "run_id", _pieces(by_header, owners.span), "h")
-    joined = _join(spark, joined, "process_id", _pieces(by_process, owners.span), "p")
-    joined = _join(spark, joined, "client", _pieces(by_window, owners.span), "w")
-    named = F.col("h_value").isNotNull() & F.col("client").isNotNull()
-    mine, near = F.col("p_value").isNotNull(), F.col("w_value").isNotNull()
-
-    def first(column: str) -> Column:
-        return (
-            F.when(named, F.col(f"h_{column}"))
-            .when(mine, F.col(f"p_{column}"))
-            .when(near, F.col(f"w_{column}"))
-        )
-
-    method = F.when(named, F.lit("header")).when(mine, F.lit("process")).otherwise(F.lit("window"))
-    return joined.where(named | mine | near).select(
-        *calls.columns,
-        first("value").alias("owner"),
-        method.alias("join_method"),
-        first("ambiguous").alias("ambiguous"),
+    ways = (
+        Way(method="header", mark="h", key="run_id", segments=owners.headers, of="run_id"),
+        Way(method="process", mark="p", key="process_id", segments=owners.processes),
+        Way(method="job", mark="j", key="process_id", segments=owners.jobs),
+        Way(method="window", mark="w", key="client", segments=owners.windows, of="client"),
     )
-
-
-def _pieces(segments: Sequence[tuple[str, Segment]], span: Span) -> "Pieces":
-    spans = [(key, s.start_time, s.end_time, s.run_id, s.ambiguous) for key, s in segments]
-    return cut_pieces(spans, span)
+    known = [way for way in ways if way.segments]
+    joined = calls
+    for way in known:
+        spans = [
+            (getattr(s, way.of) or "", s.start_time, s.end_time, s.run_id, s.ambiguous)
+            for s in way.segments
+        ]
+        joined = _join(spark, joined, way.key, cut_pieces(spans, owners.span), way.mark)
+    return joined.select(
+        *calls.columns,
+        _first(known, lambda way: F.col(f"{way.mark}_value")).alias("owner"),
+        _first(known, lambda way: F.lit(way.method)).alias("join_method"),
+        _first(known, lambda way: F.col(f"{way.mark}_ambiguous"), "BOOLEAN").alias("ambiguous"),
+    ).where("owner IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pieces:
-    """Spans of keys, each once for every bin that it touches; later moments are in the last bin.
+class Way:
+    """One way in which calls find their run: the column and the segments' field that are alike.
 
-    >>> Pieces(width=60).last_bin
-    0
+    >>> Way(method="process", mark="p", key="process_id", segments=()).of
+    'process_id'
     """
 
-    width: int
-    last_bin: int = 0
-    rows: tuple[Piece, ...] = ()
+    method: str
+    mark: str
+    key: str
+    segments: tuple[Segment, ...]
+    of: str = "process_id"
+
+    @property
+    def holds(self) -> Column:
+        """Whether a call found its run in this way; a header counts where a client sent it."""
+        found = F.col(f"{self.mark}_value").isNotNull()
+        return found & F.col("client").isNotNull() if self.method == "header" else found
 
 
-def cut_pieces(spans: Sequence[tuple[str, int, int, str, bool]], span: Span) -> Pieces:
-    """These spans (key, start, end, value, ambiguous) in bins so wide that each holds about one.
+def _first(ways: Sequence[Way], value: Callable[[Way], Column], kind: str = "STRING") -> Column:
+    """What the first of the ways that holds has to say; null where none does."""
+    chosen = F.when(F.lit(False), F.lit(None).cast(kind))  # noqa: FBT003  # a literal of SQL
+    for way in ways:
+        chosen = chosen.when(way.holds, value(way))
+    return chosen
 
-    >>> [row[1] for row in cut_pieces([("p", 0, 8, "a", False), ("p", 8, 16, "b", False)],
-    ...                               Span(start=0, end=16)).rows]
-    [0, 0, 1]
-    """
-    inside = [
-        (key, max(start, span.start), min(end, span.end), value, ambiguous)
-        for key, start, end, value, ambiguous in spans
-        if start < span.end and end > span.start
-    ]
-    if not inside:
-        return Pieces(width=1)
-    first = min(start for _, start, *_ in inside)
-    # Where a span stays open, bins go no further than the last border that is known.
-    last = max(edge for _, start, end, *_ in inside for edge in (start, end) if edge < LAST_MOMENT)
-    keys = len({key for key, *_ in inside})
-    width = (last - first) * keys // len(inside) + 1
-    rows = tuple(
-        (key, bin_, start, end, value, ambiguous)
-        for key, start, end, value, ambiguous in inside
-        for bin_ in range(start // width, min(end - 1, last) // width + 1)
+
+def _join(
+    spark: SparkSession, calls: DataFrame, key: str, levels: Sequence[Pieces], mark: str
+) -> DataFrame:
+    """The calls with the one span that holds their start; null where none does."""
+    found = calls
+    for number, level in enumerate(levels):
+        found = _probe(spark, found, key, level, f"{mark}{number}")
+    marks = [f"{mark}{number}" for number in range(len(levels))]
+    kinds = {"value": "STRING", "ambiguous": "BOOLEAN"}
+    return found.select(
+        *calls.columns,
+        *(
+            F.coalesce(*(f"{one}_{name}" for one in marks), F.lit(None).cast(kind)).alias(
+                f"{mark}_{name}"
+            )
+            for name, kind in kinds.items()
+        ),
     )
-    return Pieces(width=width, last_bin=last // width, rows=rows)
 
 
-def _join(spark: SparkSession, calls: DataFrame, key: str, pieces: Pieces, mark: str) -> DataFrame:
-    """The calls with the one piece that holds their start; null where none does."""
-    names = [name.split()[0] for name in PIECE_SCHEMA.split(", ")]
-    if not pieces.rows:
-        nothing = {f"{mark}_value": "STRING", f"{mark}_ambiguous": "BOOLEAN"}
-        return calls.withColumns({n: F.lit(None).cast(kind) for n, kind in nothing.items()})
-    right = local_rows(spark, pieces.rows, PIECE_SCHEMA)
+def _probe(spark: SparkSession, calls: DataFrame, key: str, pieces: Pieces, mark: str) -> DataFrame:
+    """The calls with what a level has for them."""
+    names = [f"{mark}_{name.split()[0]}" for name in PIECE_SCHEMA.split(", ")]
+    right = local_rows(spark, pieces.rows, PIECE_SCHEMA).toDF(*names)
     moment = F.unix_micros("start_time")
     bin_ = F.least(F.expr(f"unix_micros(start_time) div {pieces.width}"), F.lit(pieces.last_bin))
     fits = (
@@ -151,18 +153,7 @@ def _join(spark: SparkSession, calls: DataFrame, key: str, pieces: Pieces, mark:
         & (moment >= F.col(f"{mark}_start"))
         & (moment < F.col(f"{mark}_end"))
     )
-    return calls.join(F.broadcast(right.toDF(*(f"{mark}_{n}" for n in names))), fits, "left")
-
-
-def local_rows(spark: SparkSession, rows: Sequence[tuple[object, ...]], schema: str) -> DataFrame:
-    """A few rows that the plan itself carries: handing them over takes no job of its own."""
-    columns = zip(*rows, strict=True) if rows else ((),) * len(schema.split(", "))
-    named = (part.split() for part in schema.split(", "))
-    arrays = {
-        name: pa.array(values, ARROW_TYPES[kind])
-        for (name, kind), values in zip(named, columns, strict=True)
-    }
-    return spark.createDataFrame(pa.table(arrays))
+    return calls.join(F.broadcast(right), fits, "left")
 
 
 # --- the table calls_by_run -----------------------------------------------------------------------
@@ -212,7 +203,8 @@ def _refresh(
 ) -> list[Run]:
     calls = spark.table(names.table("calls")).where(span.condition("start_time"))
     runs = {run.run_id: run for run in runs_during(spark, names, span)} | fresher
-    owners = owners_during(span, runs.values(), clients_of(calls, runs.values()))
+    jobs = jobs_of_runs(spark, names, runs.values())
+    owners = owners_during(span, runs.values(), clients_of(calls, runs.values()), jobs)
     staged = with_stage(spark, names, own_calls(calls, owners), span)
     rows = staged.select(
         F.col("owner").alias("run_id"),

@@ -14,7 +14,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.errors import MeshMLError
-from meshml_dbx.lake.join import local_rows
+from meshml_dbx.lake.local_rows import local_rows
 from meshml_dbx.lake.tables import TABLES, TableNames, any_of
 from meshml_dbx.traffic.waits import Wait, run_metrics
 
@@ -95,7 +95,9 @@ def _due(spark: SparkSession, names: TableNames) -> list[Row]:
             F.sum("wait_us").alias("wait_us"),
         )
     )
-    ended = F.col("status").isin(*FINISHED) & F.col("end_time").isNotNull()
+    # MLflow takes nothing for a deleted run.
+    kept = F.expr("end_time IS NOT NULL AND NOT coalesce(deleted, false)")
+    ended = F.col("status").isin(*FINISHED) & kept
     runs = spark.table(names.table("runs")).where(ended)
     lasted = F.unix_micros("end_time") - F.unix_micros("start_time")
     known = spark.table(names.table("metrics_written")).toDF("run_id", "known", "last_step")

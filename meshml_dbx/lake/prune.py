@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
-from meshml_dbx.lake.read_runs import stored_runs
+from meshml_dbx.lake.read_runs import LASTING, stored_runs
 from meshml_dbx.lake.tables import TableNames, any_of
 from meshml_dbx.lake.texts import text_literal
 from meshml_dbx.traffic.access_log import time_text
@@ -20,6 +20,8 @@ KEPT: dict[str, str] = {
     "runs": "they are MLflow's: the next ingest would bring them back",
     "mesh_versions": "old runs are explained by them, and they are few",
     "log_files": "ingest's memory: what it forgets it would take in again",
+    "run_stores": "ingest's memory: it would read all runs again",
+    "job_runs": "they are Databricks': the next refresh would bring them back",
     "metrics_written": "what it forgets would be written to MLflow again",
 }
 """Tables of which nothing is removed, and why."""
@@ -47,7 +49,7 @@ class Pruned:
 
 def prune(spark: SparkSession, names: TableNames, *, before: int, dry_run: bool) -> Pruned:
     """Remove what is older than ``before`` (UTC microseconds), or only count it."""
-    lasting = stored_runs(spark, names, F.expr("status = 'RUNNING' AND end_time IS NULL"))
+    lasting = stored_runs(spark, names, F.expr(f"status = 'RUNNING' AND {LASTING}"))
     conditions = old_rows(before, [run for run in lasting if run.start_time < before])
     remove = _count if dry_run else _delete
     rows = {table: remove(spark, names, table, text) for table, text in conditions.items()}

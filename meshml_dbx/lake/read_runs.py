@@ -9,8 +9,12 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
+from meshml_dbx.lake.local_rows import local_rows
 from meshml_dbx.lake.tables import TABLES, TableNames
 from meshml_dbx.traffic.ownership import Run
+
+LASTING = "end_time IS NULL AND NOT coalesce(deleted, false)"
+"""The SQL that holds for runs that may go on."""
 
 TIMES = ("start_time", "end_time")
 
@@ -22,7 +26,7 @@ def stored_runs(spark: SparkSession, names: TableNames, condition: Column) -> tu
 
 def runs_of_ids(spark: SparkSession, names: TableNames, given: Iterable[str]) -> tuple[Run, ...]:
     """The lake's runs of these ids."""
-    ids = spark.createDataFrame([(run_id,) for run_id in given], "run_id STRING")
+    ids = local_rows(spark, [(run_id,) for run_id in given], "run_id STRING")
     runs = spark.table(names.table("runs"))
     return _collect(runs.join(F.broadcast(ids), "run_id", "left_semi"))
 
@@ -30,10 +34,10 @@ def runs_of_ids(spark: SparkSession, names: TableNames, given: Iterable[str]) ->
 def run_frame(spark: SparkSession, runs: Iterable[Run]) -> DataFrame:
     """Runs as rows of the table ``runs``."""
     columns = TABLES["runs"]
-    raw = ", ".join(f"`{name}` {'BIGINT' if name in TIMES else kind}" for name, kind in columns)
+    raw = ", ".join(f"{name} {'BIGINT' if name in TIMES else kind}" for name, kind in columns)
     rows = [tuple(getattr(run, name) for name, _ in columns) for run in runs]
     times = {name: F.timestamp_micros(name) for name in TIMES}
-    return spark.createDataFrame(rows, raw).withColumns(times)
+    return local_rows(spark, rows, raw).withColumns(times)
 
 
 def _collect(runs: DataFrame) -> tuple[Run, ...]:
@@ -45,4 +49,5 @@ def _collect(runs: DataFrame) -> tuple[Run, ...]:
 
 
 def _run(row: Row) -> Run:
-    return Run(**row.asDict())
+    values = row.asDict()
+    return Run(**values | {"deleted": bool(values["deleted"])})  # null in rows of an older lake

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.columns import CallTable, read_calls
 from meshml_dbx.lake.join import Owners, own_calls, owners_during
+from meshml_dbx.lake.process_jobs import jobs_of_runs
 from meshml_dbx.lake.read_runs import stored_runs
 from meshml_dbx.lake.spans import LAST_MOMENT, Span
 from meshml_dbx.lake.stages import read_stages
@@ -57,7 +58,7 @@ class RunReader:
     def recent(self, run: Run) -> tuple[Run, ...]:
         """The last finished runs of the same experiment and client before this one."""
         alike = (
-            (F.col("status") == "FINISHED")
+            F.expr("status = 'FINISHED' AND NOT coalesce(deleted, false)")
             & (F.col("experiment_id") == run.experiment_id)
             & F.col("client").eqNullSafe(run.client)
             & (F.unix_micros("start_time") < run.start_time)
@@ -81,7 +82,11 @@ class RunReader:
             span = span_of(run)
             overlaps |= (F.unix_micros("start_time") < span.end) & (end >= span.start)
         others = stored_runs(self.spark, self.names, overlaps)
-        return {run.run_id: owners_during(span_of(run), others, self._clients(run)) for run in runs}
+        jobs = jobs_of_runs(self.spark, self.names, others)
+        return {
+            run.run_id: owners_during(span_of(run), others, self._clients(run), jobs)
+            for run in runs
+        }
 
     def calls(self, run: Run, owners: Owners) -> CallTable:
         """The run's finished calls."""
@@ -190,9 +195,10 @@ class RunReader:
     def _owned(self, table: str, run: Run, owners: Owners) -> DataFrame:
         """The rows of a table of calls that the run owns."""
         clients = sorted({segment.client or "" for segment in owners.windows})
+        processes = {s.process_id or "" for s in owners.jobs if s.run_id == run.run_id}
         near = (
             F.col("client").isin(clients)
-            | (F.col("process_id") == F.lit(run.process_id))
+            | F.col("process_id").isin(sorted({*processes, run.process_id or ""}))
             | (F.col("run_id") == F.lit(run.run_id))
         )
         rows = self._waiting(table).where(span_of(run).condition("start_time")).where(near)

@@ -98,7 +98,20 @@ TABLES: dict[str, Columns] = {
         "run_id STRING, name STRING, experiment_id STRING, status STRING, start_time TIMESTAMP, "
         "end_time TIMESTAMP, experiment STRING, parent_run_id STRING, process_id STRING, "
         "client STRING, team STRING, model STRING, environment STRING, workspace_id STRING, "
-        "job_id STRING, job_run_id STRING, cluster_id STRING"
+        "job_id STRING, job_run_id STRING, cluster_id STRING, task_run_id STRING, "
+        "model_version STRING, deleted BOOLEAN"
+    ),
+    "run_stores": _plain(
+        "store STRING, read_at TIMESTAMP, whole_at TIMESTAMP, swept_to TIMESTAMP, "
+        "round_at TIMESTAMP"
+    ),
+    "job_runs": (
+        *_plain(
+            "workspace_id STRING, job_id STRING, job_run_id STRING, task_run_id STRING, "
+            "task_key STRING, name STRING, start_time TIMESTAMP, end_time TIMESTAMP, "
+            "result_state STRING"
+        ),
+        ("compute_ids", "ARRAY<STRING>"),
     ),
     "calls_by_run": _plain(
         "run_id STRING, request_id STRING, start_time TIMESTAMP, observer STRING, "

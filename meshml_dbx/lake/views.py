@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from meshml_dbx.lake.tables import TABLES, TableNames
 from meshml_dbx.lake.texts import TABLE_TEXTS, column_text, text_literal
+from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
 from meshml_dbx.traffic.sketch import GAMMA, ZERO_BUCKET
 
 QUANTILE = "quantile_us"
@@ -42,6 +43,52 @@ VIEWS: dict[str, tuple[str, str]] = {
           w.transfer_us / 1e6D AS transfer_s, w.earlier_attempts_us / 1e6D AS earlier_attempts_s,
           w.buckets
         FROM {schema}.waits w JOIN {schema}.runs r ON r.run_id = w.run_id
+        """,
+    ),
+    "join_coverage": (
+        "Whose the callers' calls are, by day and client: calls = joined + ambiguous + unowned",
+        """
+        SELECT c.event_date, c.client, count(*) AS calls,
+          count_if(NOT o.ambiguous) AS joined, count_if(o.ambiguous) AS ambiguous,
+          count_if(o.ambiguous IS NULL) AS unowned
+        FROM {schema}.calls c LEFT JOIN (
+          SELECT request_id, start_time, observer, sidecar_id, bool_or(ambiguous) AS ambiguous
+          FROM {schema}.calls_by_run GROUP BY ALL
+        ) o ON o.request_id <=> c.request_id AND o.start_time = c.start_time
+          AND o.observer = c.observer AND o.sidecar_id = c.sidecar_id
+        WHERE c.observer IN {waiting} GROUP BY c.event_date, c.client
+        """,
+    ),
+    "job_run_calls": (
+        "What the processes of Databricks' job and task runs called, with or without an MLflow "
+        "run; begin, end and result are null where refresh_job_runs has not brought them in",
+        """
+        SELECT p.workspace_id, coalesce(j.job_id, t.job_id) AS job_id,
+          coalesce(p.job_run_id, t.job_run_id) AS job_run_id, p.task_run_id, t.task_key,
+          j.name, coalesce(t.start_time, j.start_time) AS start_time,
+          coalesce(t.end_time, j.end_time) AS end_time,
+          coalesce(t.result_state, j.result_state) AS result_state, p.calls, p.without_run,
+          p.errors, p.duration_us / 1e6D AS duration_s
+        FROM (
+          SELECT g.workspace_id, g.job_run_id, g.task_run_id, count(*) AS calls,
+            count_if(o.start_time IS NULL) AS without_run,
+            count_if(c.code >= 500) AS errors, sum(c.duration_us) AS duration_us
+          FROM {schema}.calls c JOIN (
+            SELECT process_id, max(workspace_id) AS workspace_id, max(job_run_id) AS job_run_id,
+              max(task_run_id) AS task_run_id
+            FROM {schema}.programs
+            WHERE job_run_id IS NOT NULL OR task_run_id IS NOT NULL GROUP BY process_id
+          ) g ON g.process_id = c.process_id LEFT JOIN (
+            SELECT DISTINCT request_id, start_time, observer, sidecar_id
+            FROM {schema}.calls_by_run
+          ) o ON o.request_id <=> c.request_id AND o.start_time = c.start_time
+            AND o.observer = c.observer AND o.sidecar_id = c.sidecar_id
+          WHERE c.observer IN {waiting} GROUP BY g.workspace_id, g.job_run_id, g.task_run_id
+        ) p LEFT JOIN {schema}.job_runs t ON t.task_run_id = p.task_run_id
+          AND (p.workspace_id IS NULL OR t.workspace_id = p.workspace_id)
+        LEFT JOIN {schema}.job_runs j ON j.job_run_id = coalesce(p.job_run_id, t.job_run_id)
+          AND j.task_run_id IS NULL
+          AND (p.workspace_id IS NULL OR j.workspace_id = p.workspace_id)
         """,
     ),
     "service_minutes": (
@@ -86,7 +133,7 @@ def create_views(spark: SparkSession, names: TableNames) -> None:
     for view, (text, query) in VIEWS.items():
         spark.sql(
             f"CREATE OR REPLACE VIEW {names.schema}.`{view}` COMMENT {text_literal(text)} "
-            f"AS {query.format(schema=names.schema)}"
+            f"AS {query.format(schema=names.schema, waiting=WAITING_OBSERVERS)}"
         )
 
 

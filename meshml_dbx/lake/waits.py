@@ -15,16 +15,17 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.join import (
     clients_of,
-    local_rows,
     own_calls,
     owners_during,
     runs_during,
     with_stage,
 )
+from meshml_dbx.lake.local_rows import local_rows
+from meshml_dbx.lake.process_jobs import jobs_of_runs
 from meshml_dbx.lake.spans import LAST_MOMENT, Span
 from meshml_dbx.lake.tables import TABLES, TableNames, any_of
 from meshml_dbx.traffic.access_log import CLIENT_OBSERVER, WAITING_OBSERVERS
-from meshml_dbx.traffic.ownership import Run, end_of
+from meshml_dbx.traffic.ownership import ProcessJob, Run, end_of
 from meshml_dbx.traffic.sketch import BUCKET_SQL
 from meshml_dbx.traffic.waits import PART_NAMES
 
@@ -75,7 +76,8 @@ def owners_of_unfinished(
     for span in spans:
         calls = _waiting(spark, names, "unfinished_calls", span)
         runs = {run.run_id: run for run in runs_during(spark, names, span)}
-        owners = owners_during(span, runs.values(), clients_of(calls, runs.values()))
+        jobs = jobs_of_runs(spark, names, runs.values())
+        owners = owners_during(span, runs.values(), clients_of(calls, runs.values()), jobs)
         owned = own_calls(calls, owners).select("owner").distinct().collect()
         found |= {row["owner"]: runs[row["owner"]] for row in owned}
     return tuple(found.values())
@@ -101,10 +103,11 @@ def _owned(spark: SparkSession, names: TableNames, runs: Sequence[Run]) -> DataF
         _waiting(spark, names, table, span).withColumn("open", F.lit(table != "calls"))
         for table in ("calls", "unfinished_calls")
     )
-    calls = ended.unionByName(cut_off).where(_near(runs))
     others = {run.run_id: run for run in runs_during(spark, names, span)}
     known = others | {run.run_id: run for run in runs}
-    owners = owners_during(span, known.values(), clients_of(calls, known.values()))
+    jobs = jobs_of_runs(spark, names, known.values())
+    calls = ended.unionByName(cut_off).where(_near(runs, jobs))
+    owners = owners_during(span, known.values(), clients_of(calls, known.values()), jobs)
     rows = [(r.run_id, r.start_time, _until(r)) for r in runs]
     times = local_rows(spark, rows, "owner STRING, begun BIGINT, until BIGINT")
     owned = own_calls(calls, owners).join(F.broadcast(times), "owner")
@@ -118,13 +121,16 @@ def _until(run: Run) -> int:
     return LAST_MOMENT if run.end_time is None else max(run.end_time, run.start_time)
 
 
-def _near(runs: Sequence[Run]) -> str:
+def _near(runs: Sequence[Run], jobs: Iterable[ProcessJob]) -> str:
     """The SQL that holds for all calls of these runs, and for few others."""
     clients = {run.client for run in runs}
     if None in clients:
         return "true"
     ids = any_of("run_id", (run.run_id for run in runs))
-    processes = any_of("process_id", sorted({r.process_id for r in runs if r.process_id} | {""}))
+    mine = {name for run in runs for name in (run.job_run_id, run.task_run_id) if name}
+    found = {job.process_id for job in jobs if mine & {job.job_run_id, job.task_run_id}}
+    found |= {run.process_id for run in runs if run.process_id}
+    processes = any_of("process_id", sorted(found | {""}))
     return f"{any_of('client', sorted(c for c in clients if c))} OR {processes} OR {ids}"
 
 

@@ -12,6 +12,8 @@ from meshml_dbx.traffic.context import (
     CLIENT_VARIABLE,
     PROCESS_TAG,
     PROCESS_VARIABLE,
+    job_context,
+    job_tags,
 )
 
 _TAGS = {PROCESS_TAG: PROCESS_VARIABLE, CLIENT_TAG: CLIENT_VARIABLE}
@@ -31,4 +33,4 @@ class MeshRunContext:
     def tags(self) -> dict[str, str]:
         """The tags by which calls find their run."""
         found = ((tag, os.environ.get(variable)) for tag, variable in _TAGS.items())
-        return {tag: value for tag, value in found if value}
+        return {tag: value for tag, value in found if value} | job_tags(job_context(os.environ))

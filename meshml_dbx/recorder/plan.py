@@ -25,7 +25,8 @@ class RecorderPlan:
     are copied there and live ones lie on the local disk. ``run`` is the folder in which it shows
     itself alive, None where nobody could ask it to close its files. ``tracking`` is the address
     (``host:port``) of MLflow's server, ``hosts`` what a mesh file calls addresses. ``run_id`` is
-    the run of every call here, for workers whose driver has the run. ``closes_when_idle_s``
+    the run of every call here, for workers whose driver has the run. ``job`` is the Databricks job
+    run, task run and workspace of it, as columns of a program's line. ``closes_when_idle_s``
     finishes a live file when nothing was written for so long, for processes that nobody asks.
 
     >>> RecorderPlan(logs=Path("logs"), client="train", process_id="p").run_id is None
@@ -45,3 +46,4 @@ class RecorderPlan:
     run_id: str | None = None
     closes_when_idle_s: float | None = None
     hosts: Mapping[str, NamedHost] = field(default_factory=dict)
+    job: Mapping[str, str] = field(default_factory=dict)

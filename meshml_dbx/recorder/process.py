@@ -22,6 +22,7 @@ from meshml_dbx.recorder.recorder import Recorder
 from meshml_dbx.recorder.writer import Writer
 from meshml_dbx.traffic.context import (
     CLIENT_VARIABLE,
+    JOB_VARIABLES,
     LOGS_VARIABLE,
     PROCESS_VARIABLE,
     RECORD_VARIABLE,
@@ -193,6 +194,7 @@ class Recording:
             CLIENT_VARIABLE: self.plan.client,
             SIDECAR_VARIABLE: keeper.sidecar_id,
             LOGS_VARIABLE: str(keeper.logs.root),
+            **{JOB_VARIABLES[name]: value for name, value in self.plan.job.items()},
         }
         for name, value in values.items():
             self._before.setdefault(name, os.environ.get(name))

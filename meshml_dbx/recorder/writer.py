@@ -197,6 +197,7 @@ class Writer:
             "client": self._plan.client,
             "environment": self._plan.environment,
             "program": self._plan.program,
+            **self._plan.job,
         }
 
     def _record(self, record: str, kind: str, values: Mapping[str, object]) -> bytes:

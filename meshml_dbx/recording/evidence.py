@@ -193,7 +193,8 @@ def _closed_before(file: LogFile, run: Run) -> bool:
 def _claim(run: Run, runs: Iterable[Run], read: Iterable[_Read]) -> tuple[_Part, ...]:
     """What of all that was read belongs to the run."""
     serving = [one for one in read if run.run_id in one.serves]
-    owners = Owners.during(run, runs, clients=_clients(serving))
+    jobs = [one.sidecar.job for one in serving if one.sidecar.job]
+    owners = Owners.during(run, runs, clients=_clients(serving), jobs=jobs)
     stages = stage_timeline(stage for one in serving for stage in one.records.stages)
     return tuple(_part(one, run, owners, stages) for one in serving)
 

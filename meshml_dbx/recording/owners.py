@@ -12,10 +12,12 @@ from typing import Generic, Protocol, TypeVar
 from meshml_dbx.recording.columns import Row
 from meshml_dbx.traffic.call import Call
 from meshml_dbx.traffic.ownership import (
+    ProcessJob,
     Run,
     Segment,
     end_of,
     header_segments,
+    job_segments,
     process_segments,
     window_segments,
 )
@@ -74,24 +76,34 @@ class Owners:
 
     headers: Timeline[Segment]
     processes: Timeline[Segment]
+    jobs: Timeline[Segment]
     windows: Timeline[Segment]
 
     @classmethod
-    def during(cls, run: Run, runs: Iterable[Run], *, clients: Iterable[str]) -> "Owners":
+    def during(
+        cls,
+        run: Run,
+        runs: Iterable[Run],
+        *,
+        clients: Iterable[str],
+        jobs: Iterable[ProcessJob] = (),
+    ) -> "Owners":
         """The owners while this run lasted: runs of other times have no say in it."""
         others = {r.run_id: r for r in (*runs, run)}.values()
         alive = [r for r in others if r.start_time < end_of(run) and run.start_time < end_of(r)]
         return cls(
             headers=Timeline((s.run_id, s) for s in header_segments(alive)),
             processes=Timeline((s.process_id, s) for s in process_segments(alive)),
+            jobs=Timeline((s.process_id, s) for s in job_segments(alive, jobs)),
             windows=Timeline((s.client, s) for s in window_segments(alive, clients)),
         )
 
     def of(self, call: Row | Call) -> Segment | None:
-        """The segment that owns a call: its header's, else its process's, else its client's."""
+        """The segment that owns a call: its header's, else its process's, job's, client's."""
         moment, client = call.start_time, call.client
         named = self.headers.at(call.run_id, moment) if client and call.run_id else None
-        mine = self.processes.at(call.process_id, moment) if call.process_id else None
+        by_process = (self.processes, self.jobs) if call.process_id else ()
+        mine = next((s for way in by_process if (s := way.at(call.process_id, moment))), None)
         return named or mine or (self.windows.at(client, moment) if client else None)
 
 

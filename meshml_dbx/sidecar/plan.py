@@ -25,7 +25,8 @@ class SidecarPlan:
 
     ``files`` are Envoy's, by name relative to its folder; they may hold secrets and are never
     logged. ``listens`` are the addresses that Envoy must have opened before the program starts.
-    Without a command the sidecar stays until a signal. ``notes`` are for whoever started it.
+    Without a command the sidecar stays until a signal. ``notes`` are for whoever started it;
+    ``job`` is the Databricks job that it runs in, as columns of a program's line.
 
     >>> SidecarPlan(sidecar_id="labels-1", mesh="ml", mesh_version="v", observer="ingress",
     ...             files={"bootstrap.json": "{}"}).command
@@ -48,6 +49,7 @@ class SidecarPlan:
     program_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: CloseLimits = CloseLimits()
     notes: tuple[str, ...] = ()
+    job: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

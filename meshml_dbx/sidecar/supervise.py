@@ -350,6 +350,7 @@ def _member_values(plan: SidecarPlan) -> dict[str, object]:
         "client": plan.client,
         "virtual_node": plan.virtual_node,
         "environment": plan.environment,
+        **plan.job,
     }
 
 

@@ -34,6 +34,24 @@ _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) != "%")
 
 PROCESS_TAG = "meshml.process_id"
 CLIENT_TAG = "meshml.client"
+JOB_RUN_TAG = "meshml.job_run_id"
+TASK_RUN_TAG = "meshml.task_run_id"
+
+JOB_VARIABLES = {
+    "workspace_id": "MESHML_WORKSPACE_ID",
+    "job_run_id": "MESHML_JOB_RUN_ID",
+    "task_run_id": "MESHML_TASK_RUN_ID",
+}
+"""What a job hands to its program: ``{{workspace.id}}``, ``{{job.run_id}}``, ``{{task.run_id}}``.
+
+That works on every compute. Where nobody does, Databricks' own context is asked."""
+
+_CONTEXT_MODULE = "dbruntime.databricks_repl_context"
+_IN_CONTEXT = {
+    "workspace_id": ("workspaceId",),
+    "job_run_id": ("multitaskParentRunId",),
+    "task_run_id": ("currentRunId", "idInJob"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +87,47 @@ class CallContext:
 
 def _unquoted(value: str | None) -> str | None:
     return None if value is None else unquote(value)
+
+
+def job_context(environ: Mapping[str, str]) -> dict[str, str]:
+    """The workspace, job run and task run of Databricks in which this process runs, as known.
+
+    Outside of a job, which has a task run or a job run, there is nothing.
+
+    >>> job_context({"MESHML_JOB_RUN_ID": "77", "MESHML_WORKSPACE_ID": "5"})
+    {'workspace_id': '5', 'job_run_id': '77'}
+    >>> job_context({"MESHML_WORKSPACE_ID": "5"})
+    {}
+    """
+    told = {field: environ.get(variable, "").strip() for field, variable in JOB_VARIABLES.items()}
+    if not told["job_run_id"] and not told["task_run_id"]:
+        told |= _runtime_job()
+    known = {field: value for field, value in told.items() if value}
+    return known if known.keys() & {"job_run_id", "task_run_id"} else {}
+
+
+def job_tags(job: Mapping[str, str]) -> dict[str, str]:
+    """The tags by which the calls of a job's other processes find a run.
+
+    >>> job_tags({"workspace_id": "5", "task_run_id": "78"})
+    {'meshml.task_run_id': '78'}
+    """
+    names = {"job_run_id": JOB_RUN_TAG, "task_run_id": TASK_RUN_TAG}
+    return {tag: job[field] for field, tag in names.items() if field in job}
+
+
+def _runtime_job() -> dict[str, str]:
+    """What Databricks' own context says; it is asked only where the runtime has loaded it."""
+    module = sys.modules.get(_CONTEXT_MODULE)
+    try:
+        context = module.get_context() if module else None
+    except Exception:  # another runtime's context: the join by time still holds
+        return {}
+    found = {
+        field: next((str(v) for name in names if (v := getattr(context, name, None))), "")
+        for field, names in _IN_CONTEXT.items()
+    }
+    return {field: value for field, value in found.items() if value}
 
 
 def active_run_id() -> str | None:

@@ -61,6 +61,9 @@ PROGRAM_FIELDS: tuple[Field, ...] = (
     Field(column="exit_code", kind="number"),
     Field(column="cpu_us", kind="number", unit="us"),
     Field(column="note"),
+    Field(column="workspace_id"),  # of Databricks, as the next two: where the program ran as a job
+    Field(column="job_run_id"),
+    Field(column="task_run_id"),
 )
 
 MESH_FIELDS: tuple[Field, ...] = (
