@@ -3,7 +3,7 @@
 Goes in: spans, of which those of one key never overlap. Comes out: levels of pieces. How wide bins
 are is told by how long the spans are, so that nobody has to tune it; what is much longer than the
 others has a level of its own with wider bins. Whatever the spans: they have four pieces each on
-average at most, and a bin holds a handful of one key.
+average at most, and a bin holds few of one key.
 """
 
 from collections import Counter
@@ -19,10 +19,11 @@ Piece = tuple[str, int, int, int, str, bool]
 """Key, bin, start, end, value, ambiguous."""
 
 PIECES_OF_A_SPAN = 4
-CROWD = 8
-"""Up to so many spans of one key in a bin are looked through for each call."""
+CROWD = 32
+"""Up to so many spans of one key in a bin are looked through for each call: a further level, which
+each call has to look at, too, costs about as much."""
 
-QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.1, 0.02)
+QUANTILES = (1.0, 0.95, 0.75, 0.5, 0.25, 0.1, 0.02)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ def refresh_job_runs(
     """Bring in the job runs and task runs of which something was told since a day.
 
     ``system`` is the catalog of ``lakeflow.job_run_timeline``; for a stand-in, a schema with tables
-    ``lakeflow_job_run_timeline`` and so on. Safe to run again, and with any day: a run that is known
+    ``lakeflow_job_run_timeline`` and so on. Safe to run again, with any day: a run that is known
     keeps its begin.
     """
     jobs, tasks = (
@@ -96,8 +96,9 @@ def _slices(
     """The slices of a timeline under our names; what it has no column for is null."""
 
     def of(column: str | None, kind: str = "STRING") -> Column:
-        there = column is not None and column in timeline.columns
-        return F.col(column).cast(kind) if there else F.lit(None).cast(kind)  # type: ignore[arg-type]  # there
+        if column is None or column not in timeline.columns:
+            return F.lit(None).cast(kind)
+        return F.col(column).cast(kind)
 
     columns = {
         "workspace_id": of("workspace_id"),

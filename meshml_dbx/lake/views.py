@@ -68,27 +68,31 @@ VIEWS: dict[str, tuple[str, str]] = {
           j.name, coalesce(t.start_time, j.start_time) AS start_time,
           coalesce(t.end_time, j.end_time) AS end_time,
           coalesce(t.result_state, j.result_state) AS result_state, p.calls, p.without_run,
-          p.errors, p.duration_us / 1e6D AS duration_s
+          p.duration_us / 1e6D AS duration_s
         FROM (
-          SELECT g.workspace_id, g.job_run_id, g.task_run_id, count(*) AS calls,
-            count_if(o.start_time IS NULL) AS without_run,
-            count_if(c.code >= 500) AS errors, sum(c.duration_us) AS duration_us
+          SELECT coalesce(max(g.workspace_id), max(w.workspace_id)) AS workspace_id,
+            g.job_run_id, g.task_run_id, count(*) AS calls,
+            count_if(o.start_time IS NULL) AS without_run, sum(c.duration_us) AS duration_us
           FROM {schema}.calls c JOIN (
             SELECT process_id, max(workspace_id) AS workspace_id, max(job_run_id) AS job_run_id,
               max(task_run_id) AS task_run_id
             FROM {schema}.programs
             WHERE job_run_id IS NOT NULL OR task_run_id IS NOT NULL GROUP BY process_id
           ) g ON g.process_id = c.process_id LEFT JOIN (
+            SELECT coalesce(task_run_id, job_run_id) AS id, max(workspace_id) AS workspace_id
+            FROM {schema}.job_runs GROUP BY ALL HAVING count(DISTINCT workspace_id) = 1
+          ) w ON w.id = coalesce(g.task_run_id, g.job_run_id) LEFT JOIN (
             SELECT DISTINCT request_id, start_time, observer, sidecar_id
             FROM {schema}.calls_by_run
           ) o ON o.request_id <=> c.request_id AND o.start_time = c.start_time
             AND o.observer = c.observer AND o.sidecar_id = c.sidecar_id
-          WHERE c.observer IN {waiting} GROUP BY g.workspace_id, g.job_run_id, g.task_run_id
-        ) p LEFT JOIN {schema}.job_runs t ON t.task_run_id = p.task_run_id
-          AND (p.workspace_id IS NULL OR t.workspace_id = p.workspace_id)
-        LEFT JOIN {schema}.job_runs j ON j.job_run_id = coalesce(p.job_run_id, t.job_run_id)
-          AND j.task_run_id IS NULL
-          AND (p.workspace_id IS NULL OR j.workspace_id = p.workspace_id)
+          WHERE c.observer IN {waiting}
+          GROUP BY coalesce(g.workspace_id, w.workspace_id), g.job_run_id, g.task_run_id
+        ) p LEFT JOIN {schema}.job_runs t
+          ON t.task_run_id = p.task_run_id AND t.workspace_id = p.workspace_id
+        LEFT JOIN {schema}.job_runs j
+          ON j.job_run_id = coalesce(p.job_run_id, t.job_run_id) AND j.task_run_id IS NULL
+          AND j.workspace_id = p.workspace_id
         """,
     ),
     "service_minutes": (

@@ -59,7 +59,7 @@ def test_pieces_are_few_and_no_bin_is_crowded(shape: str) -> None:
     assert sum(len(level.rows) for level in levels) <= PIECES_OF_A_SPAN * len(spans)
     bins = Counter((n, row[0], row[1]) for n, level in enumerate(levels) for row in level.rows)
     assert max(bins.values()) <= CROWD
-    assert len(levels) <= (1 if shape.startswith("nightly") else 12)
+    assert len(levels) <= (1 if shape.startswith("nightly") else 10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
