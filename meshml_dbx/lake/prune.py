@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
+from meshml_dbx.lake.process_jobs import jobs_of_runs
 from meshml_dbx.lake.read_runs import LASTING, stored_runs
 from meshml_dbx.lake.tables import TableNames, any_of
 from meshml_dbx.lake.texts import text_literal
 from meshml_dbx.traffic.access_log import time_text
-from meshml_dbx.traffic.ownership import Run
+from meshml_dbx.traffic.ownership import ProcessJob, Run
 
 KEPT: dict[str, str] = {
     "runs": "they are MLflow's: the next ingest would bring them back",
@@ -50,25 +51,36 @@ class Pruned:
 def prune(spark: SparkSession, names: TableNames, *, before: int, dry_run: bool) -> Pruned:
     """Remove what is older than ``before`` (UTC microseconds), or only count it."""
     lasting = stored_runs(spark, names, F.expr(f"status = 'RUNNING' AND {LASTING}"))
-    conditions = old_rows(before, [run for run in lasting if run.start_time < before])
+    older = [run for run in lasting if run.start_time < before]
+    conditions = old_rows(before, older, jobs_of_runs(spark, names, older))
     remove = _count if dry_run else _delete
     rows = {table: remove(spark, names, table, text) for table, text in conditions.items()}
     return Pruned(rows=rows, lasting=tuple(run.run_id for run in lasting))
 
 
-def old_rows(before: int, lasting: Iterable[Run]) -> dict[str, str]:
-    """The SQL that holds for the rows of each table that may go."""
+def old_rows(
+    before: int, lasting: Iterable[Run], jobs: Iterable[ProcessJob] = ()
+) -> dict[str, str]:
+    """The SQL that holds for the rows of each table that may go.
+
+    ``jobs`` are those of processes whose calls a lasting run may own by its job.
+    """
     runs = tuple(lasting)
+    mine = sorted({job.process_id for job in jobs})
+    by_job = any_of("process_id", mine) if mine else "false"
     moment = f"TIMESTAMP '{time_text(before)}'"
     day = f"to_date({moment})"
     ids = any_of("run_id", (run.run_id for run in runs)) if runs else "false"
     closed = "to_date(regexp_extract(`file`, '([0-9]{8})T[0-9.]+Z-[0-9]+', 1), 'yyyyMMdd')"
     named = "`file` RLIKE '[0-9]{8}T[0-9.]+Z-[0-9]+'"
     return {
-        **{table: f"`start_time` < {moment} AND NOT ({_owned(runs)})" for table in _OF_CALLS},
+        **{
+            table: f"`start_time` < {moment} AND NOT ({_owned(runs)} OR {by_job})"
+            for table in _OF_CALLS
+        },
         "connections": f"`start_time` < {moment} AND NOT ({_met(runs)})",
         **{
-            table: f"`time` < {moment} AND NOT ({_by_process(runs, 'time')})"
+            table: f"`time` < {moment} AND NOT ({_by_process(runs, 'time')} OR {by_job})"
             for table in _OF_PROCESSES
         },
         "calls_by_run": f"`start_time` < {moment} AND NOT ({ids})",

@@ -176,11 +176,15 @@ def tags_of(store: Path, run_id: str) -> dict[str, str]:
 def test_without_a_name_the_program_has_its_files(shell: Shell) -> None:
     """Runs of one file are compared with each other without a word from the user."""
     shell.write("src/churn_v1.py", CALL)
-    done = shell.record("--", sys.executable, "-u", "src/churn_v1.py", f"{shell.service.url}/kb")
+    done = shell.record(
+        *("--", sys.executable, "-u", "src/churn_v1.py", f"{shell.service.url}/kb"),
+        variables={"MESHML_JOB_RUN_ID": "77", "MESHML_TASK_RUN_ID": "78"},
+    )
     assert done.status == 0, done.err
     assert [call["client"] for call in shell.calls()] == ["churn_v1"]
     (begin,) = shell.lines(_record="program", _type="begin")
     assert begin["program"] == "churn_v1.py"
+    assert (begin["job_run_id"], begin["task_run_id"]) == ("77", "78")
 
 
 def test_code_on_the_command_line_is_never_a_name(shell: Shell) -> None:

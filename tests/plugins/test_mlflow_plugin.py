@@ -61,9 +61,12 @@ def tags_of_runs(store: Path, **variables: str) -> dict[str, dict[str, str]]:
 
 def test_runs_started_under_meshml_run_name_their_process(mlflow_store: Path) -> None:
     """start_run, nested runs and autolog carry the tags; runs made by the client do not."""
-    found = tags_of_runs(mlflow_store, MESHML_PROCESS_ID=PROCESS, MESHML_CLIENT="churn-training")
+    variables = {"MESHML_PROCESS_ID": PROCESS, "MESHML_CLIENT": "churn-training"}
+    job = {"MESHML_JOB_RUN_ID": "77", "MESHML_TASK_RUN_ID": "78"}
+    found = tags_of_runs(mlflow_store, **variables, **job)
     headers = found.pop("headers")
-    assert found == {"start_run": TAGS, "nested": TAGS, "autolog": TAGS, "create_run": {}}
+    tags = {**TAGS, "meshml.job_run_id": "77", "meshml.task_run_id": "78"}
+    assert found == {"start_run": tags, "nested": tags, "autolog": tags, "create_run": {}}
     assert headers["x-meshml-run-id"] == headers["run"]
     assert headers["x-meshml-stage"] == "training"
 

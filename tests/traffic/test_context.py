@@ -1,10 +1,12 @@
 """What a call says of itself, from the program to headers and back."""
 
+import sys
 from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from meshml_dbx.traffic.context import CONTEXT_HEADERS, CallContext
+from meshml_dbx.traffic.context import CONTEXT_HEADERS, CallContext, job_context
 
 WHOLE = CallContext(run_id="4f1c0b", stage="training", client="churn-training")
 
@@ -49,3 +51,30 @@ def test_any_name_of_a_stage_can_be_sent(stage: str) -> None:
     assert sent.isascii()
     assert sent.isprintable()
     assert CallContext.from_headers(headers).stage == stage
+
+
+@pytest.mark.parametrize(
+    ("variables", "context", "job"),
+    [
+        ({}, {}, {}),
+        ({"MESHML_TASK_RUN_ID": " 78 "}, {"currentRunId": 1}, {"task_run_id": "78"}),
+        ({"MESHML_JOB_RUN_ID": ""}, {"idInJob": 78}, {"task_run_id": "78"}),
+        (
+            {},
+            {"workspaceId": "5", "multitaskParentRunId": "77", "currentRunId": 78, "idInJob": "9"},
+            {"workspace_id": "5", "job_run_id": "77", "task_run_id": "78"},
+        ),
+        ({}, {"workspaceId": "5", "isInNotebook": True}, {}),
+    ],
+)
+def test_the_job_of_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    context: dict[str, object],
+    job: dict[str, str],
+) -> None:
+    """What the job hands over counts, else what Databricks' runtime says; elsewhere nothing."""
+    runtime = ModuleType("dbruntime.databricks_repl_context")
+    runtime.get_context = lambda: SimpleNamespace(**context)  # type: ignore[attr-defined]  # theirs
+    monkeypatch.setitem(sys.modules, runtime.__name__, runtime)
+    assert job_context(variables) == job
