@@ -67,7 +67,8 @@ def old_rows(
     """
     runs = tuple(lasting)
     mine = sorted({job.process_id for job in jobs})
-    by_job = any_of("process_id", mine) if mine else "false"
+    # Null where a row has no process: then no job owns it.
+    by_job = f"coalesce({any_of('process_id', mine)}, false)" if mine else "false"
     moment = f"TIMESTAMP '{time_text(before)}'"
     day = f"to_date({moment})"
     ids = any_of("run_id", (run.run_id for run in runs)) if runs else "false"
