@@ -19,6 +19,7 @@ from meshml_dbx.connect import (
     RunQuery,
     find_run,
     mask,
+    read_changed_runs,
     read_runs,
     resolve_tracking_uri,
 )
@@ -339,6 +340,11 @@ def test_a_server_gives_the_same_runs_as_its_store(store: Path, server: str) -> 
     since, until = 205 * SECOND, 320 * SECOND
     by_server = read_runs(server, environ={}, since=since, until=until)
     assert by_server == read_runs(uri_of(store), since=since, until=until)
+    changes = [read_changed_runs(uri, environ={}) for uri in (server, uri_of(store))]
+    changes += [read_changed_runs(server, mark=changes[0].mark, environ={})]
+    told = [{run.run_id: run for run in read.runs} for read in changes]
+    assert told[0] == told[1] == told[2]
+    assert [run.name for run in told[0].values() if run.deleted] == ["deleted-one"]
 
 
 def test_a_run_of_a_server_answers_to_id_name_and_last(server: str, ids: dict[str, str]) -> None:

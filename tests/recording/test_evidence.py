@@ -95,6 +95,23 @@ def test_a_call_that_names_its_run_is_its_alone(tmp_path: Path) -> None:
     assert (len(named.in_flight), len(other.in_flight)) == (0, 1)
 
 
+def test_a_process_of_the_same_task_has_its_calls_in_the_run(tmp_path: Path) -> None:
+    """Another client's, joined by the task run of its program's line; another task's stays out."""
+    helper = Writer(logs=tmp_path, sidecar_id="helper-1", process_id=OTHER, client="helper")
+    helper.close(helper.call(2), helper.call(70_000))
+    job = {"job_run_id": "77", "task_run_id": "771"}
+    helper.close(helper.program("begin", T0 - SECOND, **job))
+    stranger = Writer(logs=tmp_path, sidecar_id="other-1", process_id="other", client="other")
+    begin = stranger.program("begin", T0 - SECOND, job_run_id="77", task_run_id="772")
+    stranger.close(begin, stranger.call(3))
+    run = run_of(helper, process_id=None, client="churn", job_run_id="77", task_run_id="771")
+    evidence = evidence_of(tmp_path, run)
+    assert starts(evidence) == [2]
+    assert evidence.calls.texts["join_method"].names == ("job",)
+    whole = run_of(helper, process_id=None, client="churn", job_run_id="77")
+    assert starts(evidence_of(tmp_path, whole)) == [2, 3]
+
+
 def test_a_call_of_another_client_that_names_the_run_is_its(tmp_path: Path) -> None:
     """The header beats client and time too; what else that sidecar saw stays out."""
     writer = Writer(logs=tmp_path)
