@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from meshml_dbx.lake.join import owners_in, refresh_calls_by_run, spans_with_calls
 from meshml_dbx.lake.read_runs import run_frame, runs_of_ids
-from meshml_dbx.lake.spans import LAST_MOMENT, Span, merge_spans
+from meshml_dbx.lake.spans import LAST_MOMENT, Span, few_spans, merge_spans
 from meshml_dbx.lake.tables import TableNames, any_of
 from meshml_dbx.lake.waits import refresh_waits
 from meshml_dbx.traffic.ownership import Run, end_of
@@ -40,7 +40,7 @@ def store_runs(spark: SparkSession, names: TableNames, runs: Iterable[Run]) -> i
     if not changed:
         return 0
     touched = (span for run in changed for span in touched_spans(known.get(run.run_id), run))
-    spans = spans_with_calls(spark, names, merge_spans(touched))
+    spans = few_spans(spans_with_calls(spark, names, merge_spans(touched)))
     losing = runs_of_ids(spark, names, owners_in(spark, names, spans)) if spans else ()
     joined = refresh_calls_by_run(spark, names, spans, changed=changed)
     # What a run waited for is clipped to its time, also where none of its calls began.

@@ -3,7 +3,7 @@
 Goes in: hours that were touched, or intervals. Comes out: disjoint spans in order, and SQL.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from meshml_dbx.traffic.access_log import time_text
@@ -11,6 +11,9 @@ from meshml_dbx.traffic.access_log import time_text
 HOUR_US = 3_600_000_000
 LAST_MOMENT = 253_402_300_799_999_999
 """The end of the year 9999: later than any time stamp that SQL can write."""
+
+MOST_SPANS = 16
+"""To work out a span again has its price, however short it is: a write, and a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,22 @@ def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
         else:
             merged.append(span)
     return tuple(merged)
+
+
+def few_spans(spans: Sequence[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
+    """These spans, which are disjoint and in order, at most so many: the nearest are made one.
+
+    >>> few_spans([Span(start=0, end=1), Span(start=2, end=3), Span(start=9, end=10)], 2)
+    (Span(start=0, end=3), Span(start=9, end=10))
+    """
+    gaps = sorted(range(1, len(spans)), key=lambda n: spans[n].start - spans[n - 1].end)
+    kept = sorted(gaps[max(len(spans) - most, 0) :])
+    begins = [0, *kept] if spans else []
+    ends = [*(n - 1 for n in kept), len(spans) - 1]
+    return tuple(
+        Span(start=spans[begin].start, end=spans[end].end)
+        for begin, end in zip(begins, ends, strict=False)
+    )
 
 
 def spans_of_hours(hours: Iterable[int]) -> tuple[Span, ...]:

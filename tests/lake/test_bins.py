@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshml_dbx.lake.bins import CROWD, PIECES_OF_A_SPAN, KeySpan, Pieces, cut_pieces
-from meshml_dbx.lake.spans import LAST_MOMENT, Span
+from meshml_dbx.lake.spans import LAST_MOMENT, Span, few_spans
 
 MINUTE, DAY = 60_000_000, 86_400_000_000
 YEAR = 365 * DAY
@@ -100,3 +100,16 @@ def test_whatever_the_spans(
             for key in "pqr":
                 expected = [v for k, a, b, v, _ in spans if k == key and a <= moment < b]
                 assert looked_up(levels, key, moment) == expected
+
+
+@given(st.lists(st.integers(1, 100), max_size=60), st.integers(1, 8))
+def test_few_spans_hold_what_many_held(steps: list[int], most: int) -> None:
+    """No moment is lost, and the gaps that are closed for it are the shortest."""
+    edges = list(accumulate(steps))
+    spans = [Span(start=a, end=b) for a, b in zip(edges[::2], edges[1::2], strict=False)]
+    few = few_spans(spans, most)
+    assert len(few) == min(len(spans), most)
+    assert all(any(f.start <= s.start and s.end <= f.end for f in few) for s in spans)
+    gaps = sorted(two.start - one.end for one, two in pairwise(spans))
+    closed = sum(f.end - f.start for f in few) - sum(s.end - s.start for s in spans)
+    assert closed == sum(gaps[: len(spans) - len(few)])
