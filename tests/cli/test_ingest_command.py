@@ -170,6 +170,6 @@ def test_ingest_then_why_from_the_lake(empty_mlflow_store: Path, tmp_path: Path)
     assert [{name: it[name] for name in REPEATABLE} for it in answers[:1]] == [
         {name: it[name] for name in REPEATABLE} for it in answers[1:]
     ]
-    again = desk.meshml("ingest", "--json", "--quiet")
+    again = desk.meshml("ingest", "--json", "--quiet", "--all-runs")
     assert (again.status, again.err) == (0, "")
     assert {name for name, count in json.loads(again.out).items() if count} == set()
