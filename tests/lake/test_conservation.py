@@ -266,23 +266,22 @@ def test_the_lake_keeps_count_of_every_call(lab: Lab) -> None:
     runs, calls = random_runs(chance), write_calls(lab, chance)
     store_runs(lab.spark, lab.names, runs[:30])
     lab.ingest()
-    store_runs(lab.spark, lab.names, runs[30:])
+    gone = runs[::7]
+    late = [replace(run, deleted=run in gone) for run in runs if run in gone or run in runs[30:]]
+    assert store_runs(lab.spark, lab.names, late) == len(late)
+    left = [run for run in runs if run not in gone]
+    assert owners_in_lake(lab) == expected_owners(left, calls)
+    assert lab.table("runs").where("deleted").count() == len(gone)
+
+    assert store_runs(lab.spark, lab.names, runs) == len(gone)
     expected = expected_owners(runs, calls)
     assert {method for _, method, _ in expected.values()} == {"header", "process", "job", "window"}
     assert owners_in_lake(lab) == expected
+    waits = lab.table("waits").groupBy().sum("calls").collect()[0][0]
+    assert waits == lab.count("calls_by_run") == len(expected)
     create_views(lab.spark, lab.names)
     fates = Counter(fate(by_the_rule(runs, call)) for call in calls)
     assert coverage(lab) == fates + Counter(calls=len(calls))
-
-    deleted = [replace(run, deleted=True) for run in runs[::7]]
-    assert store_runs(lab.spark, lab.names, deleted) == len(deleted)
-    left = [run for run in runs if run not in runs[::7]]
-    assert owners_in_lake(lab) == expected_owners(left, calls)
-    assert lab.table("runs").where("deleted").count() == len(deleted)
-    waits = lab.table("waits").groupBy().sum("calls").collect()[0][0]
-    assert waits == lab.count("calls_by_run") == len(expected_owners(left, calls))
-    assert store_runs(lab.spark, lab.names, runs) == len(deleted)
-    assert owners_in_lake(lab) == expected
 
     schema = write_timelines(lab)
     assert refresh_job_runs(lab.spark, lab.names, system="no.such").notice.startswith("no job runs")
