@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.batch import Batch
 from meshml_dbx.lake.foreign_values import LINE
-from meshml_dbx.lake.join import local_rows
+from meshml_dbx.lake.local_rows import local_rows
 
 KEY = ["start_time", "line_key"]
 NTH = "nth"
