@@ -37,21 +37,40 @@ class LakeJourneys(MeshJourneys):
         self._desk = LakeDesk(self.settings, self.say)
 
     def collect(
-        self, places: Sequence[str], source: "LogSource", *, log_format: str | None = None
+        self,
+        places: Sequence[str],
+        source: "LogSource",
+        *,
+        log_format: str | None = None,
+        since: float | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
     ) -> "Collected":
         """What of logs that others write is now in the log folder, where ``ingest`` reads it.
 
-        ``places``: files, folders, patterns. ``log_format``: a known one's name, an Envoy format
-        string or JSON template; told from the lines where it is None.
+        ``places``: files, folders, patterns, ``cloudwatch:GROUP``, ``cloudwatch:GROUP:PREFIX``,
+        ``s3://BUCKET/PREFIX``. A source with an empty id is called after each place.
+        ``log_format``: a known one's name, an Envoy format string or JSON template; told from the
+        lines where it is None. ``since``, seconds since 1970: how far back groups and buckets are
+        read. The others say how AWS is asked, where its own chain of settings should not.
 
         Raises:
             LogFolderError: a place does not exist, or a folder cannot be written.
             LogFormatError: the format is none of Envoy's.
             UnknownNameError: no format has that name.
+            MissingToolError: boto3, which AWS's places need, is not installed.
+            LakeError: AWS refuses: no such group or bucket, no credentials, access denied.
         """
-        from meshml_dbx.collecting import Foreign, collect
+        from meshml_dbx.collecting import AwsAccess, Foreign, collect
 
-        foreign = Foreign(places=tuple(places), source=source, log_format=log_format)
+        foreign = Foreign(
+            places=tuple(places),
+            source=source,
+            log_format=log_format,
+            since_s=since,
+            aws=AwsAccess(region=region, profile=profile, endpoint_url=endpoint_url),
+        )
         told = collect(self.settings, foreign, now=time.time(), say=self.say)
         for notice in told.notices:
             self.say(f"warning: {notice}")

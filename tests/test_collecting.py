@@ -2,14 +2,18 @@
 
 import gzip
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from meshml_dbx.collecting import Foreign, collect
+from meshml_dbx.collecting import AwsAccess, Foreign, collect
 from meshml_dbx.errors import LogFolderError, LogFormatError, UnknownNameError
 from meshml_dbx.settings import Settings, read_settings
 from meshml_dbx.traffic.log_source import SOURCE_FILE, LogSource
+from tests.lake.aws_lab import KEYS, REGION, client_at, moto_server, put
+from tests.lake.test_bucket import WHERE
+from tests.lake.test_firehose import GROUP, document
 
 LINE = (
     '[2026-03-04T09:15:{:02}.114Z] "GET /v1/x HTTP/1.1" 200 - 10 322 41 39 "-" "trainer/1.4" '
@@ -93,3 +97,46 @@ def test_bad_wishes_are_refused_in_words(settings: Settings, tmp_path: Path) -> 
     foreign = Foreign(places=(str(tmp_path),), source=LogSource(source_id="churn-1"))
     with pytest.raises(LogFolderError, match="a sidecar's log"):
         collect(settings, foreign, now=NOW, say=print)
+
+
+def test_places_of_several_kinds_in_one_go(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log group, a bucket and a folder in which Firehose's files lie: each its own source.
+
+    What is told of each: its places, and the log groups that the envelopes name.
+    """
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    (folder / "firehose-1").write_bytes(gzip.compress(document(0, lines(0, 3).splitlines())))
+    now = time.time()
+    os.utime(folder / "firehose-1", (now - 3600, now - 3600))
+    with moto_server() as url:
+        logs, s3 = client_at(url), client_at(url, "s3")
+        put(logs, "/ml/edge", int(now * 1000) - 60_000, lines(3, 5).splitlines())
+        s3.create_bucket(Bucket="mesh-logs", CreateBucketConfiguration=WHERE)
+        s3.put_object(Bucket="mesh-logs", Key="a/1", Body=document(9, lines(5, 9).splitlines()))
+        for name, value in KEYS.items():
+            monkeypatch.setenv(name, value)
+        places = ("cloudwatch:/ml/edge", str(folder), "s3://mesh-logs/a/")
+        foreign = Foreign(
+            places=places,
+            source=LogSource(source_id="", observer="gateway"),
+            aws=AwsAccess(region=REGION, endpoint_url=url),
+        )
+        told = collect(settings, foreign, now=now, say=print)
+        again = collect(settings, foreign, now=now, say=print)
+    assert (told.files, told.sources) == (3, ("ml-edge", "others", "mesh-logs"))
+    assert (again.files, told.notices, told.formats) == (0, (), ("envoy-default",))
+    found, origins = {}, {}
+    for name in told.sources:
+        (file,) = (settings.logs / name / "closed").iterdir()
+        note = LogSource.from_json((settings.logs / name / SOURCE_FILE).read_text())
+        found[name], origins[name] = file.read_text(), note.origins
+        assert note.observer == "gateway"
+    assert found == {"ml-edge": lines(3, 5), "others": lines(0, 3), "mesh-logs": lines(5, 9)}
+    assert origins == {
+        "ml-edge": ("cloudwatch:/ml/edge",),
+        "others": (str(folder), f"cloudwatch:{GROUP}"),
+        "mesh-logs": ("s3://mesh-logs/a/", f"cloudwatch:{GROUP}"),
+    }

@@ -8,6 +8,7 @@ MLflow's client.
 
 from typing import TYPE_CHECKING
 
+from meshml_dbx.connect.aws import logs_client, s3_client
 from meshml_dbx.connect.run_changes import RunsRead
 from meshml_dbx.connect.store import RunQuery, mask
 from meshml_dbx.connect.tracking import (
@@ -35,10 +36,12 @@ __all__ = [
     "active_run_id",
     "attach_page",
     "find_run",
+    "logs_client",
     "mask",
     "read_changed_runs",
     "read_runs",
     "resolve_tracking_uri",
+    "s3_client",
     "spark_session",
     "store_name",
     "tag_active_run",

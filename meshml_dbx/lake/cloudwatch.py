@@ -181,7 +181,9 @@ class NewEvents:
 
     def __iter__(self) -> Iterator[Page]:
         through, recent = _read_state(self.state, self._query)
-        span = TakenIn(after_ms=through - VISIBLE_MS, until_ms=self._now_ms + FUTURE_MS)
+        # At first, all that the query asks for, be it taken in long before the time it bears.
+        after = through - VISIBLE_MS if self.state else min(through - VISIBLE_MS, 0)
+        span = TakenIn(after_ms=after, until_ms=self._now_ms + FUTURE_MS)
         query = span.query(self._query, overlap_ms=self._overlap_ms)
         newest = max(through, self._now_ms - OVERLAP_MS)  # clocks may differ by that
         keep_from = newest - VISIBLE_MS

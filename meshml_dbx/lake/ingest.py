@@ -7,6 +7,7 @@ begun and not done is done again under its old number, and writes that were made
 neither a kill nor a new checkpoint over the same lake doubles or loses a line.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import count
@@ -27,14 +28,12 @@ from meshml_dbx.lake.batch import (
     unknown_files,
 )
 from meshml_dbx.lake.foreign_batch import do_foreign_again, is_foreign, take_foreign
-from meshml_dbx.lake.sources import ENDINGS, closed_glob
+from meshml_dbx.lake.new_files import file_news, new_files
+from meshml_dbx.lake.sources import ENDINGS
 from meshml_dbx.lake.tables import COUNTED, TableNames
 from meshml_dbx.traffic.log_folder import CLOSED
 
 FILES_PER_BATCH = 2000
-FILE_SCHEMA = "path STRING, modificationTime TIMESTAMP, length BIGINT, content BINARY"
-FOREVER = "36500d"
-"""Spark's source skips files a week older than the newest: those of dead sidecars, adopted late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +129,11 @@ def _stream(
         finish(written)
         taken.extend(one.taken for one in written)
 
-    source = (
-        spark.readStream.format("binaryFile")
-        .schema(FILE_SCHEMA)
-        .option("maxFilesPerTrigger", files_per_batch)
-        .option("maxFileAge", FOREVER)
-        .load(closed_glob(batches.root))
-        .select("path")
-    )
+    news = file_news(batches.root, os.environ, files_per_batch)
     query = (
-        source.writeStream.foreachBatch(take)
-        .option("checkpointLocation", checkpoint)
+        new_files(spark, news, batches.root)
+        .writeStream.foreachBatch(take)
+        .option("checkpointLocation", f"{checkpoint}{news.checkpoint_suffix}")
         .trigger(availableNow=True)
         .start()
     )

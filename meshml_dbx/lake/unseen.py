@@ -2,7 +2,8 @@
 
 Goes in: rows made of foreign lines, each with its start and a hash of its line. Comes out: those
 that are new. Lines that are alike to the letter may be two calls (two refusals within one
-millisecond are), so they are counted: the second of a source's is new where the table has one.
+millisecond are), so they are counted, file by file: the second of a file's is new where the table
+has one. Files are not added up, since one call may be in several, delivered twice or by two roads.
 """
 
 from datetime import date
@@ -59,8 +60,8 @@ def unseen(
 
 
 def _new_of(rows: DataFrame, stored: DataFrame) -> DataFrame:
-    """Those of the rows that are not stored as often as one source has them."""
-    each = Window.partitionBy(*KEY, "sidecar_id").orderBy("log_file")
+    """Those of the rows that are not stored as often as one file has them."""
+    each = Window.partitionBy(*KEY, "log_file").orderBy("log_file")
     counted = rows.withColumn(NTH, F.row_number().over(each)).dropDuplicates([*KEY, NTH])
     had = stored.groupBy(*KEY).agg(F.count("*").alias("had"))
     fresh = counted.join(had, KEY, "left").where(F.col(NTH) > F.coalesce("had", F.lit(0)))

@@ -26,7 +26,8 @@ class LogSource:
     """A source of log lines: its name, and what is true of each line though none says it.
 
     ``formats`` are those that were seen in it, the newest first, by name; ``""`` stands for the
-    text of one that this package knows.
+    text of one that this package knows. ``origins`` are where its lines came from, for whoever
+    asks later: places as they are typed, and log groups that envelopes name.
 
     >>> LogSource(source_id="edge", formats={"envoy-default": ""}).log_formats[0].kind
     'text'
@@ -39,6 +40,7 @@ class LogSource:
     client: str | None = None
     virtual_node: str | None = None
     environment: str | None = None
+    origins: tuple[str, ...] = ()
 
     @property
     def log_formats(self) -> tuple[LogFormat, ...]:
@@ -76,7 +78,7 @@ class LogSource:
                     f"{SOURCE_FILE} is of version {version}; this meshml knows {VERSION}",
                     advice="upgrade meshml_dbx here",
                 )
-            return cls(**told)
+            return cls(**{**told, "origins": tuple(told.get("origins", ()))})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise LogFormatError(
                 f"{SOURCE_FILE} cannot be read: {error}",

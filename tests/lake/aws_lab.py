@@ -19,6 +19,9 @@ import pytest
 REGION = "eu-west-1"
 GROUP = "/ml/envoy"
 STREAM = "task/1"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIDNOTREAL", "AWS_SECRET_ACCESS_KEY": "not-a-key"}
+"""As AWS's own chain finds them; they open nothing."""
+
 Answer = tuple[int, dict[str, Any]]
 
 
