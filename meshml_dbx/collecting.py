@@ -293,6 +293,25 @@ def format_of(text: str | None) -> LogFormat | None:
     return text_format(text) if "%" in text else known_format(text)
 
 
+def add_format(settings: Settings, source_id: str, log_format: str) -> None:
+    """Note a format as a source's newest, for lines that are read from now on, or again.
+
+    Raises:
+        LogFolderError: there are no logs of such a source.
+        LogFormatError: the format is none of Envoy's.
+        UnknownNameError: no format has that name.
+    """
+    given, logs = format_of(log_format), _folder_of(settings, source_id)
+    if not logs.closed.is_dir():
+        raise LogFolderError(
+            f"there are no logs of {source_id} in {settings.logs}",
+            advice="name a source whose lines are in quarantine: meshml quarantine",
+        )
+    place = logs.folder / SOURCE_FILE
+    known = LogSource.from_json(_read(place)) if place.exists() else LogSource(source_id=source_id)
+    _note(known, [given] if given else [], (), place)
+
+
 def _detected(paths: Sequence[Path]) -> list[LogFormat]:
     """The formats that these files begin in, each once; of very many, some are looked at."""
     step = max(len(paths) // _SAMPLE_FILES, 1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshml_dbx.connect import SparkSession
     from meshml_dbx.lake import IngestReport, TableNames
     from meshml_dbx.lake.prune import Pruned
+    from meshml_dbx.lake.quarantined import Quarantine, Replayed
     from meshml_dbx.lake.watch import Watcher
     from meshml_dbx.traffic.log_source import LogSource
     from meshml_dbx.watching import WatchView
@@ -145,6 +146,52 @@ class LakeJourneys(MeshJourneys):
         with self._desk.writing():
             rounds = Rounds(lake=_WatchedLake(self), settle_s=settle_s)
             watch(rounds, InFlight(logs=self.settings.logs).look, show)
+
+    def quarantine(
+        self, *, source: str | None = None, reason: str | None = None, limit: int = 20
+    ) -> "Quarantine":
+        """The lines that no table takes, by reason, with a scrubbed example of each.
+
+        ``reason``: how it begins. ``limit``: at most so many reasons, the most frequent first.
+
+        Raises:
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark or a table failed.
+        """
+        spark, names = self._desk.open()
+        from meshml_dbx.lake.quarantined import Chosen, read_quarantine
+
+        return read_quarantine(spark, names, Chosen(source=source, reason=reason), limit=limit)
+
+    def replay(
+        self,
+        *,
+        source: str | None = None,
+        reason: str | None = None,
+        log_format: str | None = None,
+    ) -> "Replayed":
+        """Lines in quarantine, read again from the log folder: what can be read now becomes rows.
+
+        ``log_format``, with ``source``: a format that the source has, too. Safe to run again.
+
+        Raises:
+            LogFolderError: there are no logs of that source.
+            LogFormatError: the format is none of Envoy's.
+            UnknownNameError: no format has that name.
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark or a table failed.
+        """
+        if source and log_format:
+            from meshml_dbx.collecting import add_format
+
+            add_format(self.settings, source, log_format)
+        with self._desk.writing():
+            spark, names = self._desk.open()
+            from meshml_dbx.lake.quarantined import Chosen, replay
+
+            self.say("reading lines in quarantine again")
+            chosen = Chosen(source=source, reason=reason)
+            return replay(spark, names, logs=str(self.settings.logs.absolute()), chosen=chosen)
 
     def prune(self, *, keep_days: float, dry_run: bool = False) -> "Pruned":
         """What of the lake is older than so many days, removed, or with ``dry_run`` only counted.

@@ -18,6 +18,7 @@ from meshml_dbx.cli.import_command import import_mesh
 from meshml_dbx.cli.plan_command import plan
 from meshml_dbx.cli.programs import record, run, sidecar
 from meshml_dbx.cli.prune_command import prune
+from meshml_dbx.cli.quarantine_command import quarantine
 from meshml_dbx.cli.reload_command import reload_command
 from meshml_dbx.cli.render_command import render
 from meshml_dbx.cli.schema_command import schema
@@ -62,6 +63,7 @@ for command in (
     ingest,
     plan,
     prune,
+    quarantine,
     record,
     reload_command,
     render,

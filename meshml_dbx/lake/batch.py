@@ -310,6 +310,11 @@ def write_observed(
     return dict(observation.get)
 
 
+def write_parsed(batch: Batch, parsed: DataFrame, kind: Kind, part: str) -> dict[str, Any]:
+    """Write the ``good`` rows of parsed lines of one kind; what was seen of them comes back."""
+    return _write_seen(batch, parsed, kind, _seen(kind), part)
+
+
 def touched_hours(parsed: DataFrame, first: int | None, last: int | None) -> list[int]:
     """The hours, since 1970, that the good rows touch; more than these where they lie close."""
     if first is None or last is None:

@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.batch import (
     Batch,
+    BookState,
     Written,
     book_of,
     do_again,
@@ -29,6 +30,7 @@ from meshml_dbx.lake.batch import (
 )
 from meshml_dbx.lake.foreign_batch import do_foreign_again, is_foreign, take_foreign
 from meshml_dbx.lake.new_files import file_news, new_files
+from meshml_dbx.lake.replay import do_replay_again, is_replay
 from meshml_dbx.lake.sources import ENDINGS
 from meshml_dbx.lake.tables import COUNTED, TableNames
 from meshml_dbx.traffic.log_folder import CLOSED
@@ -84,11 +86,7 @@ def ingest(
     book = read_book_state(spark, names)
     taken: list[dict[str, int]] = []
     try:
-        for number in book.cut_off:
-            batch = Batch(spark=spark, names=names, root=root, number=number, replayed=True)
-            written = _do_again(batch)
-            finish([written])
-            taken.append(written.taken)
+        taken += finish_cut_off(spark, names, root, book)
         if any(any(Path(root).glob(f"*/{CLOSED}/*{ending}")) for ending in ENDINGS):
             batches = Batches(names=names, root=root, numbers=count(book.last + 1))
             taken += _stream(spark, batches, checkpoint, files_per_batch)
@@ -96,7 +94,7 @@ def ingest(
         raise
     except Exception as error:
         raise LakeError(
-            f"could not ingest {logs}: {_cause(error)}",
+            f"could not ingest {logs}: {cause_of(error)}",
             advice="run it again: what is in the lake is not read twice",
         ) from error
     return _report(taken)
@@ -151,6 +149,22 @@ def take_files(spark: SparkSession, batches: Batches, files: list[str]) -> Itera
         yield take_foreign(batches.begin(spark), foreign)
 
 
+def finish_cut_off(
+    spark: SparkSession, names: TableNames, root: str, book: BookState
+) -> list[dict[str, int]]:
+    """Do again what was begun and not done, oldest first: no batch may begin before; the counts."""
+    taken = []
+    for number in book.cut_off:
+        batch = Batch(spark=spark, names=names, root=root, number=number, replayed=True)
+        if is_replay(batch):
+            do_replay_again(batch)
+            continue
+        written = _do_again(batch)
+        finish([written])
+        taken.append(written.taken)
+    return taken
+
+
 def _do_again(batch: Batch) -> Written:
     """Write the rest of a batch; its files are all ours, or all foreign."""
     book = book_of(batch)
@@ -165,7 +179,7 @@ def _report(taken: list[dict[str, int]]) -> IngestReport:
     return IngestReport(**{name: sum(counts.get(name, 0) for counts in taken) for name in names})
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
     """The line of a Spark error that says what happened; a stream wraps it twice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "Error" in line or "Exception" in line]

@@ -137,7 +137,8 @@ class _Tables:
 
     def rows(self) -> dict[str, Figures]:
         """How many rows came of its lines, by what they became, and who saw its calls."""
-        unsaid = self._of("quarantine").withColumn("observer", F.lit(None).cast("STRING"))
+        kept = self._of("quarantine").where("replayed_at IS NULL")
+        unsaid = kept.withColumn("observer", F.lit(None).cast("STRING"))
         tables = {
             "rows": self._of("calls"),
             "tunnels": self._of("tunnels").where(F.col("type") == END_TYPE),

@@ -1,7 +1,8 @@
 """Lines that cannot be read, kept with what is wrong, their file and their byte offset in it.
 
 Goes in: the lines of those files only that have any, read a second time. Comes out: rows of
-``quarantine``, whose text is bounded and printable, whatever the bytes were.
+``quarantine``, whose text is bounded and printable, whatever the bytes were. The bytes themselves
+stay where they are, in the log folder's closed files; ``line_key`` tells whether they are the same.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ from meshml_dbx.traffic.access_log import RECORD_KEY, TYPE_KEY
 SHOWN_BYTES = 200
 FILE_PARTS = 3
 """A file is known by its sidecar's folder, ``closed`` and its name: the root may be moved."""
+
+UNKNOWN_TYPE, NO_RECORD = "unknown type of call line: ", "no record of ours"
+"""Reasons of lines of ours that are of no known kind; a newer version may know it."""
 
 PLACE = ("value", "log_file", "kind", "byte_offset", "bytes")
 
@@ -61,15 +65,19 @@ def bad_lines(placed: DataFrame, kinds: Iterable[str], batch: int) -> DataFrame:
 def quarantine_rows(found: DataFrame, batch: int) -> DataFrame:
     """The rows of ``quarantine`` for lines with their places and reasons, without secrets."""
     file = file_key(F.col("log_file"))
-    clean = found.withColumn("value", scrubbed(F.col("value")))
+    clean = found.withColumn("line_key", F.xxhash64("value")).withColumn(
+        "value", scrubbed(F.col("value"))
+    )
     return clean.select(
         F.lit(batch).cast("BIGINT").alias("batch"),
         file.alias("file"),
         "byte_offset",
         "bytes",
         F.split_part(file, F.lit("/"), F.lit(1)).alias("sidecar_id"),
-        "reason",
+        scrubbed(F.col("reason")).alias("reason"),
         _printable("value").alias("line"),
+        "line_key",
+        F.current_timestamp().alias("seen_at"),
     )
 
 
@@ -81,11 +89,11 @@ def file_key(path: Column) -> Column:
 def _unknown_reason() -> Column:
     value = F.col("value")
     record, type_ = (F.get_json_object(value, f"$.{key}") for key in (RECORD_KEY, TYPE_KEY))
-    unknown_call = F.concat(F.lit("unknown type of call line: "), F.coalesce(type_, F.lit("none")))
+    unknown_call = F.concat(F.lit(UNKNOWN_TYPE), F.coalesce(type_, F.lit("none")))
     return (
         F.when(F.try_parse_json(value).isNull(), F.lit("not JSON"))
         .when(record == "call", F.substring(unknown_call, 1, 80))
-        .otherwise(F.lit("no record of ours"))
+        .otherwise(F.lit(NO_RECORD))
     )
 
 

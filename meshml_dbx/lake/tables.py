@@ -166,7 +166,8 @@ TABLES: dict[str, Columns] = {
     ),
     "quarantine": _plain(
         "batch BIGINT, file STRING, byte_offset BIGINT, bytes BIGINT, sidecar_id STRING, "
-        "reason STRING, line STRING"
+        "reason STRING, line STRING, line_key BIGINT, seen_at TIMESTAMP, replayed_batch BIGINT, "
+        "replayed_as STRING, replayed_at TIMESTAMP"
     ),
     "log_files": (
         *_plain("batch BIGINT, state STRING, file STRING, sidecar_id STRING, bytes BIGINT"),
