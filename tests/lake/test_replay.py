@@ -14,7 +14,7 @@ from meshml_dbx.lake.replay import formats_to_try, works_of
 from meshml_dbx.lake.tables import TABLES, TableNames, open_lake
 from meshml_dbx.traffic.log_source import LogSource
 from tests.lake.conftest import Lab
-from tests.lake.test_foreign_ingest import line, put
+from tests.lake.foreign_lines import line, put
 from tests.lake.test_kills import forget_last_commit
 from tests.lake.writing import NOON, encoded
 
