@@ -5,7 +5,7 @@ evidence, usages, and whether a run was brought in, which is told without starti
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ from meshml_dbx.traffic.ownership import OPEN_END, Run
 if TYPE_CHECKING:
     from meshml_dbx.connect import SparkSession
     from meshml_dbx.lake import TableNames
+    from meshml_dbx.traffic.call import Call
+    from meshml_dbx.traffic.trail import RootCall
     from meshml_dbx.traffic.usage import Usage
 
 
@@ -56,6 +58,19 @@ class LakeDesk:
         self.say("reading the lake")
         versions = stored.known_versions(spark, names)
         return stored.read_usages(spark, names, since=since), versions
+
+    def calls_around(self, roots: Iterable["RootCall"], *, live: bool) -> "tuple[Call, ...]":
+        """The finished calls, whoever saw them, that were in flight while these were."""
+        spans = [(root.start_time, root.end_time) for root in roots]
+        if live:
+            from meshml_dbx.recording.hops import calls_around as recorded_around
+
+            return recorded_around(self.settings.logs, spans)
+        spark, names = self.open()
+        from meshml_dbx.lake.hops import calls_around as stored_around
+        from meshml_dbx.lake.spans import Span
+
+        return stored_around(spark, names, (Span(start=begin, end=end) for begin, end in spans))
 
     def open(self) -> "tuple[SparkSession, TableNames]":
         """Spark and the lake's tables, opened once for as long as the same Spark is up."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
-from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError
+from meshml_dbx.errors import LogFolderError, MeshMLError, MissingToolError, UnknownNameError
 from meshml_dbx.lake_journeys import LakeJourneys
 from meshml_dbx.mesh.checks import require_mesh
 from meshml_dbx.mesh.load import read_mesh
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshml_dbx.diagnosis.drift import Drift
     from meshml_dbx.in_process import KnownHosts
     from meshml_dbx.reloading import Reloaded
+    from meshml_dbx.traffic.trail import Followed
     from meshml_dbx.trust import IdentityFiles
 
 SHORT_ID = 6
@@ -206,6 +207,33 @@ class Session(LakeJourneys):
 
         return diagnose(self.evidence(run, live=live, baseline=baseline))
 
+    def hops(
+        self,
+        run: str = "last",
+        *,
+        live: bool = False,
+        top: int = 3,
+        request_id: str | None = None,
+    ) -> "Followed":
+        """The run's slowest calls, or those with one request id, past their first service.
+
+        Raises:
+            UnknownNameError: the run has no finished call with that request id.
+            MeshMLError: as ``why``.
+        """
+        from meshml_dbx.traffic.trail import Followed, follow, slowest
+
+        evidence = self.evidence(run, live=live)
+        roots = slowest(evidence.calls, at_most=top, request_id=request_id)
+        if request_id and not roots:
+            raise UnknownNameError(
+                f"run {evidence.run.run_id[:SHORT_ID]} has no finished call {request_id}",
+                advice="take a request id of meshml why --evidence",
+            )
+        recorded = live or not self._desk.has_ingested(evidence.run)
+        calls = self._desk.calls_around(roots, live=recorded)
+        return Followed(run=evidence.run, trails=follow(calls, roots))
+
     def drift(self, *, live: bool = False, days: float | None = None) -> "Drift":
         """What differs between the mesh file and the calls of the last ``days``, or of all.
 
@@ -313,6 +341,15 @@ class Session(LakeJourneys):
         from meshml_dbx.diagnosis import EVIDENCE_HEADINGS, evidence_rows
 
         return EVIDENCE_HEADINGS, evidence_rows(answer)
+
+    def hop_rows(
+        self, followed: "Followed"
+    ) -> "tuple[tuple[str, ...], tuple[tuple[tuple[tuple[str, ...], ...], tuple[str, ...]], ...]]":
+        """Headings, and for each call its rows and what they do not show."""
+        from meshml_dbx.flowmap.trail import TRAIL_HEADINGS, trail_notes, trail_rows
+
+        trails = ((trail_rows(trail), trail_notes(trail)) for trail in followed.trails)
+        return TRAIL_HEADINGS, tuple(trails)
 
     def next_command(self, *words: str) -> str:
         """A command that can be pasted here and means the same settings as this session's."""

@@ -31,6 +31,9 @@ class Service(BaseHTTPRequestHandler):
             self.answer(200, b"at last")
         elif kind == "relay":
             self.answer(*fetch("http://labels.small.local/v1/labels/7"))
+        elif kind == "forward":
+            own = {"x-request-id": self.headers["x-request-id"]}
+            self.answer(*fetch("http://labels.small.local/v1/labels/7", own))
         else:
             self.answer(200, json.dumps({"path": self.path, "port": os.environ["PORT"]}).encode())
 
@@ -52,10 +55,11 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
-def fetch(url: str) -> tuple[int, bytes]:
+def fetch(url: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
     """Status and body of a call through whatever proxy this process was given."""
+    request = urllib.request.Request(url, headers=headers or {})  # noqa: S310  # a fixed address
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # a fixed address
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # as above
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

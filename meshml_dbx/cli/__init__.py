@@ -14,6 +14,7 @@ from meshml_dbx.cli.demo_command import demo
 from meshml_dbx.cli.drift_command import drift
 from meshml_dbx.cli.explain_command import explain
 from meshml_dbx.cli.fit_command import fit
+from meshml_dbx.cli.hops_command import hops
 from meshml_dbx.cli.import_command import import_mesh
 from meshml_dbx.cli.plan_command import plan
 from meshml_dbx.cli.programs import record, run, sidecar
@@ -59,6 +60,7 @@ for command in (
     drift,
     explain,
     fit,
+    hops,
     import_mesh,
     ingest,
     plan,

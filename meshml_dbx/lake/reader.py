@@ -107,7 +107,7 @@ class RunReader:
         until = min(span.end, self.read_at) if run.end_time is None else span.end
         wanted = Span(start=span.start, end=max(until, span.start))
         rows = self._table("connections").where(wanted.condition("start_time"))
-        found = _words(rows.where(F.col("failure").isNotNull()), CONNECTION_FIELDS)
+        found = words_of(rows.where(F.col("failure").isNotNull()), CONNECTION_FIELDS)
         connections = (Connection(**values) for values in found)
         order = sorted(
             connections, key=lambda c: (c.start_time, c.sidecar_id, c.connection_id or 0)
@@ -124,7 +124,7 @@ class RunReader:
             F.col("sidecar_id").isin(sorted({call.sidecar_id for call in retried}))
             & (F.unix_micros("start_time") >= run.start_time)
         )
-        found = _words(rows.join(F.broadcast(ids), "request_id", "left_semi"), ATTEMPT_FIELDS)
+        found = words_of(rows.join(F.broadcast(ids), "request_id", "left_semi"), ATTEMPT_FIELDS)
         return attempts_of(retried, (Attempt(**values) for values in found))
 
     def stages(self, processes: Iterable[str]) -> tuple[Stage, ...]:
@@ -205,7 +205,7 @@ class RunReader:
         return own_calls(rows, owners).where(F.col("owner") == run.run_id)
 
     def _calls_of(self, rows: DataFrame) -> tuple[Call, ...]:
-        calls = (Call(**values) for values in _words(rows, FIELDS, "pattern"))
+        calls = (Call(**values) for values in words_of(rows, FIELDS, "pattern"))
         return tuple(sorted(calls, key=call_order))
 
     def _waiting(self, table: str) -> DataFrame:
@@ -221,7 +221,7 @@ def span_of(run: Run) -> Span:
     return Span(start=run.start_time, end=min(end_of(run), LAST_MOMENT))
 
 
-def _words(rows: DataFrame, fields: tuple[Field, ...], *more: str) -> list[dict[str, Any]]:
+def words_of(rows: DataFrame, fields: tuple[Field, ...], *more: str) -> list[dict[str, Any]]:
     """Rows as keyword arguments of their words, times as microseconds."""
     columns: list[Column] = [
         F.unix_micros(field.column).alias(field.column)
