@@ -6,10 +6,11 @@ The middle of ``Session``. Goes in: settings, logs, MLflow's runs. Comes out: ta
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from meshml_dbx import connect
-from meshml_dbx.errors import TrackingError
+from meshml_dbx.errors import LogFormatError, TrackingError
 from meshml_dbx.lake_desk import LakeDesk
 from meshml_dbx.mesh_journeys import MeshJourneys, Say, silent
 from meshml_dbx.settings import Settings, prepare_state
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from meshml_dbx.lake import IngestReport, TableNames
     from meshml_dbx.lake.prune import Pruned
     from meshml_dbx.lake.quarantined import Quarantine, Replayed
+    from meshml_dbx.lake.wait_cost import WaitCosts
     from meshml_dbx.lake.watch import Watcher
+    from meshml_dbx.traffic.log_format import LogFormat
     from meshml_dbx.traffic.log_source import LogSource
     from meshml_dbx.watching import WatchView
 
@@ -122,6 +125,7 @@ class LakeJourneys(MeshJourneys):
             logs=str(logs.absolute()),
             checkpoint=str(folder.checkpoints.absolute() / "ingest"),
         )
+        self._remember_formats(spark, names)
         if unreadable:
             raise unreadable
         if silent:
@@ -192,6 +196,45 @@ class LakeJourneys(MeshJourneys):
             self.say("reading lines in quarantine again")
             chosen = Chosen(source=source, reason=reason)
             return replay(spark, names, logs=str(self.settings.logs.absolute()), chosen=chosen)
+
+    def _remember_formats(self, spark: "SparkSession", names: "TableNames") -> None:
+        """Note the formats of a user's own, for whoever asks what a null in their rows means."""
+        from meshml_dbx.lake.formats import remember_formats
+        from meshml_dbx.traffic.log_source import SOURCE_FILE, LogSource
+
+        formats: list[LogFormat] = []
+        for note in sorted(self.settings.logs.glob(f"*/{SOURCE_FILE}")):
+            try:
+                formats += LogSource.from_json(note.read_text(encoding="utf-8")).log_formats
+            except LogFormatError as error:
+                self.say(f"warning: {note}: {error}")
+        remember_formats(spark, names, formats)
+
+    def cost(
+        self,
+        *,
+        days: int = 7,
+        billing: str | None = None,
+        prices: str | None = None,
+    ) -> "WaitCosts":
+        """Which service cost whose models how much waiting in the last days: money, where billed.
+
+        ``billing`` and ``prices``: tables, or folders of copies, in the place of Databricks'
+        ``system.billing.usage`` and ``system.billing.list_prices``. Works the table ``cost`` out
+        again for these days.
+
+        Raises:
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark or a table failed.
+        """
+        spark, names = self._desk.open()
+        from meshml_dbx.lake.cost import Bill
+        from meshml_dbx.lake.wait_cost import read_wait_costs
+
+        self.say("reading the bill" if names.folder is None or billing else "reading the lake")
+        since = datetime.now(UTC).date() - timedelta(days=days)
+        bill = Bill(usage=billing, prices=prices)
+        return read_wait_costs(spark, names, bill=bill, since=since)
 
     def prune(self, *, keep_days: float, dry_run: bool = False) -> "Pruned":
         """What of the lake is older than so many days, removed, or with ``dry_run`` only counted.

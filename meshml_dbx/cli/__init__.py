@@ -10,6 +10,7 @@ import click
 
 from meshml_dbx.cli.check_command import check
 from meshml_dbx.cli.commands import ingest, why
+from meshml_dbx.cli.cost_command import cost
 from meshml_dbx.cli.demo_command import demo
 from meshml_dbx.cli.drift_command import drift
 from meshml_dbx.cli.explain_command import explain
@@ -56,6 +57,7 @@ def cli() -> None:
 
 for command in (
     check,
+    cost,
     demo,
     drift,
     explain,

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.local_rows import local_rows
-from meshml_dbx.lake.system_tables import find_system_table
+from meshml_dbx.lake.system_tables import find_system_table, find_table
 from meshml_dbx.lake.tables import TABLES, TableNames
 
 RUN_TIME = "meshml-run-time"
@@ -52,32 +52,56 @@ class CostReport:
     notice: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """Where the bill is: a catalog with Databricks' system tables, or tables or folders of copies.
+
+    ``system`` is the catalog of ``billing.usage`` and the others; for a stand-in, a schema with
+    tables ``billing_usage`` and so on. ``usage`` and ``prices`` are names of tables, or folders of
+    Delta or Parquet files, that stand in for two of them.
+
+    >>> Bill().system
+    'system'
+    """
+
+    system: str = "system"
+    usage: str | None = None
+    prices: str | None = None
+
+    def find_usage(self, spark: SparkSession) -> DataFrame | None:
+        """The records of what was used; None where there are none that can be read."""
+        return _find(spark, self.usage, self.system, "billing", "usage")
+
+    def find_prices(self, spark: SparkSession) -> DataFrame | None:
+        """The list prices; None where there are none that can be read."""
+        return _find(spark, self.prices, self.system, "billing", "list_prices")
+
+    def find_timeline(self, spark: SparkSession) -> DataFrame | None:
+        """When job runs ran; None where nothing tells: then they ran the whole charge."""
+        return _find(spark, None, self.system, "lakeflow", "job_run_timeline")
+
+
 def refresh_cost(
     spark: SparkSession,
     names: TableNames,
     *,
     system: str = "system",
+    bill: Bill | None = None,
     since: date = BEGINNING,
     transfer_prices: Iterable[TransferPrice] = (),
 ) -> CostReport:
     """Work out the costs of what was used from a day on again.
 
-    ``system`` is the catalog of ``billing.usage`` and the others; for a stand-in, a schema with
-    tables ``billing_usage`` and so on.
+    ``bill`` says where the bill is; without it, in the catalog ``system``.
     """
-    usage, prices, timeline = (
-        find_system_table(spark, system, *table)
-        for table in (
-            ("billing", "usage"),
-            ("billing", "list_prices"),
-            ("lakeflow", "job_run_timeline"),
-        )
-    )
-    if not usage or not prices:
-        lacking = "billing.usage" if not usage else "billing.list_prices"
-        return CostReport(notice=f"no costs: there is no {system}.{lacking} that can be read here")
-    charges = charges_of(spark.table(usage), spark.table(prices), since)
-    slices = spark.table(timeline) if timeline else None
+    bill = bill or Bill(system=system)
+    usage, prices = bill.find_usage(spark), bill.find_prices(spark)
+    if usage is None or prices is None:
+        name, told = ("usage", bill.usage) if usage is None else ("list_prices", bill.prices)
+        lacking = told or f"{bill.system}.billing.{name}"
+        return CostReport(notice=f"no costs: there is no {lacking} that can be read here")
+    charges = charges_of(usage, prices, since)
+    slices = bill.find_timeline(spark)
     runs = _runs(spark, names)
     rows = allocated(charges, runs, slices).unionByName(
         _moved(spark, names, runs, tuple(transfer_prices), since)
@@ -90,6 +114,26 @@ def refresh_cost(
         .saveAsTable(names.table("cost"))
     )
     return CostReport(refreshed=True)
+
+
+def _find(
+    spark: SparkSession, given: str | None, system: str, schema: str, table: str
+) -> DataFrame | None:
+    """A table of the bill: the one that was given, else the system's; a copy has a level less."""
+    if given and "/" in given:
+        return _read_folder(spark, given)
+    found = find_table(spark, given) if given else find_system_table(spark, system, schema, table)
+    return spark.table(found) if found else None
+
+
+def _read_folder(spark: SparkSession, folder: str) -> DataFrame | None:
+    """A copy in a folder of files, whichever of the two formats it is in."""
+    for kind in ("delta", "parquet"):
+        try:
+            return spark.read.format(kind).load(folder)
+        except Exception:  # noqa: S112  # not there, or not of this kind: each kind says it otherwise
+            continue
+    return None
 
 
 CHARGE = (

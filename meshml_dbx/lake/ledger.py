@@ -1,8 +1,9 @@
 """Whether anything was lost between a proxy and its rows: one row of ``ledger`` per sidecar.
 
-A process that records itself has a row like a sidecar's. Goes in: the proxy's own counters, as its
-last sample has them, the lines that its files hold, and the rows that came of them. Comes out: what
-the counters have and no row tells of, and why.
+A sidecar's id is made anew each time that one starts, so a row is of one session. A process that
+records itself has a row like a sidecar's. Goes in: the proxy's own counters, as its last sample has
+them, the lines that its files hold, and the rows that came of them. Comes out: what the counters
+have and no row tells of, and why.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ BEGUN = "begun"
 WHOM = ("process_id", "client", "virtual_node", "observer")
 COUNTED_ROWS = ("rows", "tunnels", "unfinished", "quarantined")
 TIMES = ("counted_at", "begun_at")
+FOREIGN_TEXT = "lines that others wrote have no counters: see ledger_sources"
 
 Figures = dict[str, Any]
 """What is known of one sidecar, by the names of the ledger's columns."""
@@ -65,12 +67,28 @@ def draw_up(sidecar_id: str, known: Mapping[str, Any]) -> Figures:
     ...     "explained"]
     '1 lines of its log are in quarantine'
     """
-    counts = {name: known.get(name, 0) for name in ("end_lines", "read_bytes", *COUNTED_ROWS)}
+    zero = ("end_lines", "read_bytes", "duplicates", *COUNTED_ROWS)
+    counts = {name: known.get(name, 0) for name in zero}
     told = {name: known.get(name) for name, _ in TABLES["ledger"]} | counts
     counted = told["counted"]
     lost = None if counted is None else max(counted - counts["rows"] - counts["tunnels"], 0)
     row = {**told, "sidecar_id": sidecar_id, "lost": lost}
-    return {**row, "explained": _explained(row)}
+    if known.get("foreign"):
+        return {**row, "explained": FOREIGN_TEXT}
+    return {**row, "explained": _explained(row), "unexplained": _unexplained(row)}
+
+
+def _unexplained(row: Mapping[str, Any]) -> int | None:
+    """The lost calls of which nothing says why; None when nobody counted.
+
+    A failed write, and a kill, may have taken any number of lines along.
+    """
+    if row["lost"] is None:
+        return None
+    if row["write_failed"] or not row["ended"]:
+        return 0
+    named = row["quarantined"] + row["unfinished"] + (row["dropped"] or 0)
+    return max(int(row["lost"] - named), 0)
 
 
 def _explained(row: Mapping[str, Any]) -> str | None:
@@ -109,8 +127,12 @@ class _Tables:
     def files(self) -> dict[str, Figures]:
         """What the files hold, as counted before any line was parsed."""
         begun = self._of("log_files").where(F.col("state") == BEGUN).groupBy("sidecar_id")
+        sums = {"end_lines": "ended", "read_bytes": "bytes", "duplicates": "duplicates"}
         return _by_sidecar(
-            begun.agg(F.sum("ended").alias("end_lines"), F.sum("bytes").alias("read_bytes"))
+            begun.agg(
+                *(F.sum(column).alias(name) for name, column in sums.items()),
+                F.max(F.col("format").isNotNull()).alias("foreign"),
+            )
         )
 
     def programs(self) -> dict[str, Figures]:

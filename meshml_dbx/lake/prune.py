@@ -21,6 +21,7 @@ KEPT: dict[str, str] = {
     "runs": "they are MLflow's: the next ingest would bring them back",
     "mesh_versions": "old runs are explained by them, and they are few",
     "log_files": "ingest's memory: what it forgets it would take in again",
+    "formats": "what rows mean hangs on them, and they are few",
     "run_stores": "ingest's memory: it would read all runs again",
     "job_runs": "they are Databricks': the next refresh would bring them back",
     "metrics_written": "what it forgets would be written to MLflow again",

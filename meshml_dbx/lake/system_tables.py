@@ -8,7 +8,12 @@ from pyspark.sql import SparkSession
 
 def find_system_table(spark: SparkSession, system: str, schema: str, table: str) -> str | None:
     """The name of a system table; a stand-in has one level less."""
-    for name in (f"{system}.{schema}.{table}", f"{system}.{schema}_{table}"):
+    return find_table(spark, f"{system}.{schema}.{table}", f"{system}.{schema}_{table}")
+
+
+def find_table(spark: SparkSession, *names: str) -> str | None:
+    """The first of these names that is a table's; None where none is, or can be looked for."""
+    for name in names:
         try:
             if spark.catalog.tableExists(name):
                 return name

@@ -162,7 +162,8 @@ TABLES: dict[str, Columns] = {
         "counted BIGINT, counted_at TIMESTAMP, ended BOOLEAN, end_lines BIGINT, rows BIGINT, "
         "tunnels BIGINT, unfinished BIGINT, quarantined BIGINT, log_bytes BIGINT, "
         "read_bytes BIGINT, write_failed BIGINT, lost BIGINT, explained STRING, "
-        "observer STRING, begun_at TIMESTAMP, dropped BIGINT"
+        "observer STRING, begun_at TIMESTAMP, dropped BIGINT, duplicates BIGINT, "
+        "unexplained BIGINT"
     ),
     "quarantine": _plain(
         "batch BIGINT, file STRING, byte_offset BIGINT, bytes BIGINT, sidecar_id STRING, "
@@ -176,6 +177,7 @@ TABLES: dict[str, Columns] = {
         ("format", "STRING"),
         ("duplicates", "BIGINT"),
     ),
+    "formats": _plain("format STRING, template STRING, columns ARRAY<STRING>"),
 }
 """Every table and its columns; ``log_files`` is what ingest remembers of the files it has read."""
 

@@ -27,6 +27,7 @@ TABLE_TEXTS: dict[str, str] = {
     "metrics_written": "Which waits were written to MLflow as metrics, so that none is twice",
     "cost": "What runs cost by the bill, and how much of it was waiting; FOCUS 1.3 names",
     "ledger": "What each sidecar counted against the rows that its lines became",
+    "formats": "Log formats of a user's own, and the columns that their lines can tell",
     "quarantine": "Lines that no table takes, and why; with replayed_at, that none took at first",
     "log_files": "The files that ingest has begun and done: its memory, do not change it",
 }
@@ -103,6 +104,10 @@ _TEXTS: dict[str, str] = {
     "write_failed": "Lines that the proxy could not write",
     "lost": "Calls that were counted and that no line tells of",
     "explained": "Why calls are lost, where it is known",
+    "duplicates": "Lines that came again, and were left out",
+    "unexplained": "Of the lost, those of which nothing says why",
+    "template": "The format as Envoy has it, text or JSON",
+    "columns": "The columns of calls, attempts or connections that its lines can tell",
     "dropped": "Calls that the recorder could not write",
     "format": "The format of a line that others wrote; null of ours",
     "more": "What a foreign line has and no column takes",

@@ -7,6 +7,10 @@ the catalog is the session's: whoever opens the lake anew makes them anew.
 
 from pyspark.sql import SparkSession
 
+from meshml_dbx.lake.books import LEDGER_MINUTES, LEDGER_SOURCES
+from meshml_dbx.lake.cost import RUN_TIME
+from meshml_dbx.lake.formats import FORMAT_COLUMNS
+from meshml_dbx.lake.hops import create_hops
 from meshml_dbx.lake.tables import TABLES, TableNames
 from meshml_dbx.lake.texts import TABLE_TEXTS, column_text, text_literal
 from meshml_dbx.traffic.access_log import WAITING_OBSERVERS
@@ -108,13 +112,15 @@ VIEWS: dict[str, tuple[str, str]] = {
         """,
     ),
     "run_cost": (
-        "What each run cost by list price, and how much of it was waiting; null without a bill",
-        """
+        "What each run cost by list price, compute_cost of it for the time that it ran, and how "
+        "much of that was waiting; null without a bill",
+        f"""
         SELECT AllocatedResourceId AS run_id, BillingCurrency AS currency,
-          sum(ListCost) AS list_cost, sum(wait_cost) AS wait_cost
-        FROM {schema}.cost WHERE AllocatedResourceId IS NOT NULL
+          sum(ListCost) AS list_cost, sum(wait_cost) AS wait_cost,
+          sum(CASE WHEN AllocatedMethodId = '{RUN_TIME}' THEN ListCost END) AS compute_cost
+        FROM {{schema}}.cost WHERE AllocatedResourceId IS NOT NULL
         GROUP BY AllocatedResourceId, BillingCurrency
-        """,
+        """,  # noqa: S608  # a constant of ours
     ),
     "model_cost_week": (
         "Which service cost whose models how much waiting, week by week of the runs' begin",
@@ -122,18 +128,23 @@ VIEWS: dict[str, tuple[str, str]] = {
         SELECT CAST(date_trunc('week', w.start_time) AS DATE) AS week, w.team, w.model,
           w.environment, w.service, c.currency, count(DISTINCT w.run_id) AS runs,
           sum(w.calls) AS calls, sum(w.retries) AS retries, sum(w.wait_s) AS wait_s,
-          sum(CAST(c.list_cost AS DOUBLE) * w.wait_share) AS wait_cost
-        FROM {schema}.run_waits w LEFT JOIN {schema}.run_cost c ON c.run_id = w.run_id
+          sum(CAST(c.compute_cost AS DOUBLE) * w.wait_share) AS wait_cost
+        FROM {schema}.run_waits w LEFT JOIN (
+          SELECT * FROM {schema}.run_cost WHERE compute_cost IS NOT NULL) c ON c.run_id = w.run_id
         GROUP BY ALL
         """,
     ),
+    "ledger_minutes": LEDGER_MINUTES,
+    "ledger_sources": LEDGER_SOURCES,
+    "format_columns": FORMAT_COLUMNS,
 }
 """Each view's comment and its query; one that reads another stands after it."""
 
 
 def create_views(spark: SparkSession, names: TableNames) -> None:
-    """Make the views, and the function ``quantile_us``, whose text may have changed, anew."""
+    """Make the views, and the functions, whose text may have changed, anew."""
     create_functions(spark, names)
+    create_hops(spark, names)
     for view, (text, query) in VIEWS.items():
         spark.sql(
             f"CREATE OR REPLACE VIEW {names.schema}.`{view}` COMMENT {text_literal(text)} "

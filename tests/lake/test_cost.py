@@ -1,16 +1,23 @@
 """Runs pay for the time that they lasted, the rest is said, and all adds up to the bill."""
 
-from datetime import datetime
+import json
+from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
-from meshml_dbx.lake.cost import RUN_BYTES, RUN_TIME, TransferPrice, refresh_cost
+from meshml_dbx.cli import cli
+from meshml_dbx.lake.cost import RUN_BYTES, RUN_TIME, Bill, TransferPrice, refresh_cost
 from meshml_dbx.lake.runs import store_runs
 from meshml_dbx.lake.views import create_views
+from meshml_dbx.lake.wait_cost import read_wait_costs
 from tests.lake.conftest import Lab
 from tests.lake.test_join import a_run
+from tests.lake.test_views import shown_query
 from tests.lake.writing import NOON, SECOND
 
 pytestmark = pytest.mark.spark
@@ -100,7 +107,8 @@ def test_the_bill_is_split_by_time_and_adds_up(lab: Lab) -> None:
     """By job run where the bill has one, else by compute; the second time changes nothing."""
     system = f"{lab.names.schema.strip('`')}_system"
     write_system(lab.spark, system)
-    in_job = {"workspace_id": "w1", "job_run_id": "77", "cluster_id": "c1", "team": "risk"}
+    tags = {"team": "risk", "model": "churn"}
+    in_job = {"workspace_id": "w1", "job_run_id": "77", "cluster_id": "c1", **tags}
     on_compute = {"workspace_id": "w1", "cluster_id": "c2"}
     runs = [
         # From 12:45 to 13:15, of a job run from 12:30 to 13:30: half of each hour's charge.
@@ -114,6 +122,7 @@ def test_the_bill_is_split_by_time_and_adds_up(lab: Lab) -> None:
     writer.call(NOON + 3000 * SECOND, total_us=180 * SECOND, bytes_in=10**9, bytes_out=10**9)
     writer.close()
     lab.ingest()
+    assert_seconds_without_a_bill(lab)
     moved = TransferPrice(sku="cross-zone", per_gb=0.01)
     for _ in range(2):
         report = refresh_cost(lab.spark, lab.names, system=system, transfer_prices=[moved])
@@ -138,6 +147,54 @@ def test_the_bill_is_split_by_time_and_adds_up(lab: Lab) -> None:
         f"SELECT wait_cost FROM {lab.names.schema}.run_cost WHERE run_id = 'job'"  # noqa: S608
     ).collect()
     assert float(waited[0]) == pytest.approx(0.0525)
+    (shown,) = lab.spark.sql(readme_query(lab)).collect()
+    assert (shown["model"], shown["service"], shown["currency"]) == (
+        "churn",
+        "labels.ml.local",
+        "USD",
+    )
+    assert (shown["wait_s"], shown["wait_cost"]) == (180.0, pytest.approx(0.0525))
+    assert_read_from_copies(lab, system)
+
+
+def readme_query(lab: Lab) -> str:
+    """The statement that README shows, asked of this lake in the week of these runs."""
+    return (
+        shown_query()
+        .replace("main.mesh", lab.names.schema)
+        .replace("current_date()", "DATE '2026-11-22'")
+    )
+
+
+def assert_seconds_without_a_bill(lab: Lab) -> None:
+    """The command answers in seconds, with shares of the runs' time, and says what lacks."""
+    lake = ("--lake", str(lab.names.folder), "--state", str(lab.root / "state"))
+    done = CliRunner().invoke(cli, ["cost", "--days", "3650", "--json", *lake])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["notice"].startswith("no costs: there is no system.billing.usage")
+    (row,) = (row for row in told["rows"] if row["team"] == "risk")
+    assert (row["service"], row["wait_s"], row["wait_cost"]) == ("labels.ml.local", 180.0, None)
+    assert row["share"] == pytest.approx(180 / 1800)
+    shown = CliRunner().invoke(cli, ["cost", "--days", "3650", "--top", "1", *lake])
+    assert "180.0 s" in shown.stdout
+    assert "shares are of the runs' time" in shown.stdout
+
+
+def assert_read_from_copies(lab: Lab, system: str) -> None:
+    """A table and a folder may stand in for the bill; shares are then of the compute cost."""
+    folder = Path(lab.spark.table(f"{system}.billing_list_prices").inputFiles()[0]).parent
+    prices = unquote(str(folder).removeprefix("file:"))
+    bill = Bill(system=system, usage=f"{system}.billing_usage", prices=prices)
+    found = read_wait_costs(lab.spark, lab.names, bill=bill, since=date(2026, 11, 20))
+    (row,) = (row for row in found.rows if row.team == "risk")
+    assert found.notice == ""
+    assert (row.wait_s, row.currency) == (180.0, "USD")
+    assert row.wait_cost == pytest.approx(0.0525)
+    assert row.share == pytest.approx(0.1)
+    missing = Bill(usage=f"{system}.billing_usage", prices=f"{prices}/no")
+    report = refresh_cost(lab.spark, lab.names, bill=missing)
+    assert report.notice == f"no costs: there is no {prices}/no that can be read here"
 
 
 def test_without_a_bill_nothing_is_done(lab: Lab) -> None:

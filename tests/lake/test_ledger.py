@@ -2,16 +2,21 @@
 
 import pytest
 
+from meshml_dbx.lake.ledger import FOREIGN_TEXT
+from meshml_dbx.lake.views import VIEWS
 from tests.lake.conftest import Lab
-from tests.lake.writing import NOON, SECOND
+from tests.lake.foreign_lines import TCP, put
+from tests.lake.foreign_lines import line as foreign
+from tests.lake.writing import NOON, SECOND, LogWriter
 
 pytestmark = pytest.mark.spark
 
 FIGURES = ("counted", "end_lines", "rows", "tunnels", "quarantined", "lost", "explained")
+MINUTE = 60 * SECOND
 
 
 def test_ledgers(lab: Lab) -> None:
-    """One that is whole, one that was killed, one whose lines are bad, one without samples."""
+    """Whole, killed, with bad lines, without samples, with a gap, and of others: all add up."""
     whole = lab.writer(sidecar_id="a-whole")
     whole.program("begin", NOON)
     whole.call(NOON)
@@ -30,6 +35,11 @@ def test_ledgers(lab: Lab) -> None:
     silent = lab.writer(sidecar_id="d-silent")
     silent.call(NOON)
     silent.close()
+    gap = lab.writer(sidecar_id="e-gap")
+    write_minutes(gap)
+    put(lab, "f-edge", 1, *(foreign(n) for n in (1, 2, 2)), "no access line", TCP)
+    lab.ingest()
+    put(lab, "f-edge", 2, foreign(2), foreign(3), foreign(4))
     lab.ingest()
     found = {str(row[0]): row[1:] for row in lab.values("ledger", "sidecar_id", *FIGURES)}
     assert found["a-whole"] == (2, 2, 1, 1, 0, 0, None)
@@ -38,10 +48,68 @@ def test_ledgers(lab: Lab) -> None:
     assert "killed or still running" in str(found["b-killed"][6])
     assert found["c-broken"] == (1, 1, 0, 0, 1, 1, "1 lines of its log are in quarantine")
     assert found["d-silent"] == (None, 1, 1, 0, 0, None, "no sample of the proxy's counters")
+    assert found["e-gap"] == (5, 4, 4, 0, 0, 1, None)
+    assert found["f-edge"][-2:] == (None, FOREIGN_TEXT)
+    sums = lab.values("ledger", "sidecar_id", "unexplained", "duplicates")
+    assert sums == [
+        ("a-whole", 0, 0),
+        ("b-killed", 0, 0),
+        ("c-broken", 0, 0),
+        ("d-silent", None, 0),
+        ("e-gap", 1, 0),
+        ("f-edge", None, 0),
+    ]
     assert lab.values("ledger", "process_id", "client", "log_bytes")[0][:2] == (
         whole.process_id,
         "churn",
     )
+    assert_minutes(lab)
+    assert_sources(lab)
+
+
+def write_minutes(writer: LogWriter) -> None:
+    """Three minutes: a call from the first into the second, one begun and ended after a sample, and
+    one in the third that was counted and has no line."""
+    writer.sample(NOON + 30 * SECOND, requests_total=1, requests_active=0)
+    writer.call(NOON + SECOND, total_us=SECOND)
+    writer.sample(NOON + 59 * SECOND, requests_total=2, requests_active=1)
+    writer.call(NOON + 50 * SECOND, total_us=30 * SECOND)
+    writer.call(NOON + 59 * SECOND + 100, total_us=1000)
+    writer.sample(NOON + MINUTE + 30 * SECOND, requests_total=3, requests_active=0)
+    writer.call(NOON + 2 * MINUTE + SECOND, total_us=1000)
+    writer.sample(NOON + 2 * MINUTE + 5 * SECOND, type_="last", requests_total=5, write_failed=0)
+    writer.close()
+
+
+def ask(lab: Lab, view: str, where: str) -> list[dict[str, object]]:
+    """What a view answers; its query alone does, so none is made here."""
+    query = VIEWS[view][1].format(schema=lab.names.schema)
+    rows = lab.spark.sql(f"SELECT * FROM ({query}) WHERE {where}").collect()  # noqa: S608  # ours
+    return [row.asDict() for row in rows]
+
+
+def assert_minutes(lab: Lab) -> None:
+    """Calls in flight are carried over, and the lost one shows in its minute."""
+    rows = ask(lab, "ledger_minutes", "sidecar_id = 'e-gap'")
+    names = ("active_before", "started", "finished", "active_after", "rows", "lost", "lost_so_far")
+    told = {row["minute"]: tuple(row[name] for name in names) for row in rows}
+    assert [told[minute] for minute in sorted(told, key=str)] == [
+        (0, 2, 1, 1, 1, 0, 0),
+        (1, 1, 2, 0, 2, 0, 0),
+        (0, 2, 2, 0, 1, 1, 1),
+    ]
+
+
+def assert_sources(lab: Lab) -> None:
+    """Lines of others are all accounted for: rows, duplicates, quarantine."""
+    (edge,) = ask(lab, "ledger_sources", "true")
+    assert {name: edge[name] for name in ("source", "files", "lines", "rows")} == {
+        "source": "f-edge",
+        "files": 2,
+        "lines": 8,
+        "rows": 6,
+    }
+    assert (edge["duplicates"], edge["quarantined"], edge["unexplained"]) == (1, 1, 0)
 
 
 def test_a_ledger_is_carried_on(lab: Lab) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from meshml_dbx.lake.formats import remember_formats
 from meshml_dbx.lake.runs import store_runs
 from meshml_dbx.lake.tables import TABLES
 from meshml_dbx.lake.texts import TABLE_TEXTS, column_text
 from meshml_dbx.lake.views import VIEWS, comment_tables, create_views
+from meshml_dbx.traffic.known_formats import known_format
+from meshml_dbx.traffic.log_format import text_format
 from tests.lake.conftest import Lab
 from tests.lake.test_join import a_run
 from tests.lake.writing import NOON, SECOND
@@ -58,3 +61,15 @@ def test_the_service_that_cost_a_team_most(lab: Lab) -> None:
     told = {c.name: c.description for c in lab.spark.catalog.listColumns(lab.names.table("waits"))}
     assert told == {column: column_text(column) for column, _ in TABLES["waits"]}
     comment_tables(lab.spark, lab.names)
+    own = text_format("%START_TIME% %RESPONSE_CODE%")
+    formats = (own, known_format("envoy-default"))
+    assert [remember_formats(lab.spark, lab.names, formats) for _ in range(2)] == [(own.name,), ()]
+    asked = {"service-connect-text": "flags", "envoy-default": "flags", own.name: "code"}
+    knows = lab.spark.table(f"{lab.names.schema}.format_columns").collect()
+    told = {(row["format"], row["column"]): row["known"] for row in knows}
+    assert {name: told[name, column] for name, column in asked.items()} == {
+        "service-connect-text": False,
+        "envoy-default": True,
+        own.name: True,
+    }
+    assert told[own.name, "flags"] is False
