@@ -18,7 +18,7 @@ from meshml_dbx.traffic.ownership import Run
 
 if TYPE_CHECKING:
     from meshml_dbx.collecting import Collected
-    from meshml_dbx.connect import SparkSession
+    from meshml_dbx.connect import DataFrame, SparkSession
     from meshml_dbx.lake import IngestReport, TableNames
     from meshml_dbx.lake.prune import Pruned
     from meshml_dbx.lake.quarantined import Quarantine, Replayed
@@ -260,6 +260,16 @@ class LakeJourneys(MeshJourneys):
             LakeError: Spark did not start, or the lake cannot be opened.
         """
         self._desk.make_views()
+
+    def sql(self, query: str) -> "DataFrame":
+        """What a query says of the lake's tables and views, as ``FROM {lake}.calls`` names them.
+
+        Raises:
+            MissingToolError: Java, Spark or Delta is not there.
+            LakeError: Spark did not start, or the lake cannot be opened.
+        """
+        spark, names = self._desk.open()
+        return spark.sql(query.replace("{lake}", names.schema))
 
     def runs(self) -> tuple[Run, ...]:
         """MLflow's newest runs, oldest first: up to 10,000 of a file, 1,000 of a server.

@@ -17,6 +17,7 @@ from tests.recorder.answering import answering
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyspark.sql import SparkSession
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 MOST_BYTES = 1_000_000
@@ -219,3 +220,30 @@ def test_the_tour_of_a_mesh_can_be_run_again(
     told = capsys.readouterr().out
     assert f"GET {url} of training takes route all" in told
     assert "a month: $39.50" in told
+
+
+@pytest.mark.spark
+def test_the_tour_of_the_lake_shows_what_is_in_it(
+    spark: "SparkSession", mlflow_store: Path, tmp_path: Path
+) -> None:
+    """The sample beside it becomes tables; what each cell shows adds up with the sample."""
+    tour = next(path for path in NOTEBOOKS if path.stem.startswith("04_"))
+    state = tmp_path / "state"
+    store_settings(state, tracking=f"sqlite:///{mlflow_store}")
+    place = tour.parent / "access-logs"
+    host = NotebookHost(given={"state": str(state), "place": str(place)})
+    shown = host.run(tour)
+    collected, ingested, kept = (one for one in shown if isinstance(one, dict))
+    assert (collected["files"], ingested["ended"], ingested["quarantined"]) == (1, 40, 1)
+    services, coverage, costs, books = (
+        [row.asDict() for row in one.collect()]  # type: ignore[attr-defined]  # data frames
+        for one in shown
+        if not isinstance(one, dict)
+    )
+    assert [row["virtual_service"] for row in services]
+    assert sum(row["calls"] for row in services) == 40
+    assert sum(row["errors"] for row in services) == 4
+    assert sum(row["unowned"] for row in coverage) == 40
+    assert costs == []
+    assert (books[0]["rows"], books[0]["quarantined"]) == (40, 1)
+    assert kept["reasons"][0]["reason"] == "a line of Envoy's own log"

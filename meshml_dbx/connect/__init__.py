@@ -26,7 +26,8 @@ from meshml_dbx.connect.tracking import (
 from meshml_dbx.settings import Settings
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession as SparkSession  # session names it too
+    from pyspark.sql import DataFrame as DataFrame  # the hall names them, too
+    from pyspark.sql import SparkSession as SparkSession
 
 __all__ = [
     "EVERY",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
-from meshml_dbx.lake.tables import FOREIGN, TABLES
+from meshml_dbx.lake.tables import BATCH, FOREIGN, TABLES
 from meshml_dbx.traffic.access_log import call_of
 from meshml_dbx.traffic.call import Call
 from tests.lake.conftest import Lab
@@ -65,12 +65,12 @@ def test_a_row_has_the_values_of_the_word(lab: Lab) -> None:
     writer.close()
     lab.ingest()
     rows = lab.table("calls").orderBy("start_time")
-    of_others = [name for name, _ in FOREIGN]
+    of_others = [name for name, _ in (*FOREIGN, *BATCH)]
     columns = [n for n in rows.columns if n not in ("duration_us", "event_date", *of_others)]
     times = rows.withColumn("start_time", F.unix_micros("start_time"))
     found = [Call(type="DownstreamEnd", **row.asDict()) for row in times.select(columns).collect()]
     assert found == words
-    assert [tuple(row) for row in rows.select(of_others).collect()] == [(None, None, None)] * 2
+    assert [tuple(row) for row in rows.select(of_others).collect()] == [(None, None, None, 1)] * 2
     assert [row["duration_us"] for row in rows.collect()] == [word.duration_us for word in words]
     assert [str(row["event_date"]) for row in rows.collect()] == ["2026-11-22", "2026-11-22"]
 

@@ -7,7 +7,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from meshml_dbx.errors import LakeError
-from meshml_dbx.lake.tables import FOREIGN, TABLES, VERSION_PROPERTY, TableNames, any_of, open_lake
+from meshml_dbx.lake.tables import (
+    BATCH,
+    FOREIGN,
+    TABLES,
+    VERSION_PROPERTY,
+    TableNames,
+    any_of,
+    open_lake,
+)
 from meshml_dbx.traffic.access_log import CLIENT_FIELDS
 from meshml_dbx.traffic.call import Attempt, Call, Connection, Edge
 from meshml_dbx.traffic.ownership import Run
@@ -15,8 +23,8 @@ from meshml_dbx.traffic.waits import Wait
 from tests.lake.conftest import Lab
 from tests.lake.writing import NOON
 
-FOREIGN_NAMES = {name for name, _ in FOREIGN}
-"""What lines that others wrote have besides."""
+FOREIGN_NAMES = {name for name, _ in (*FOREIGN, *BATCH)}
+"""What lines that others wrote have besides, and with which batch a row came."""
 
 
 @pytest.mark.parametrize(
