@@ -79,7 +79,8 @@ LEDGER_SOURCES = (
       GROUP BY sidecar_id
     ),
     kept AS (
-      SELECT sidecar_id, count(*) AS quarantined FROM {schema}.quarantine GROUP BY sidecar_id
+      SELECT sidecar_id, count(*) AS quarantined FROM {schema}.quarantine
+      WHERE replayed_at IS NULL GROUP BY sidecar_id
     ),
     books AS (
       SELECT t.sidecar_id AS source, t.files, t.bytes, if(known, lines, NULL) AS lines,
