@@ -92,6 +92,9 @@ class LakeJourneys(MeshJourneys):
             LakeError: Spark or a table failed.
             TrackingError: the runs cannot be read; what was ingested stays.
         """
+        from meshml_dbx.recording.read import list_sidecars
+
+        list_sidecars(self.settings.logs)  # before a folder is made for the lock
         with self._desk.writing():
             return self._ingest(all_runs=all_runs)
 

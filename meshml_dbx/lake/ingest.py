@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.utils import is_remote
 
 from meshml_dbx.errors import LakeError
 from meshml_dbx.lake.batch import (
@@ -31,7 +32,7 @@ from meshml_dbx.lake.batch import (
 from meshml_dbx.lake.foreign_batch import do_foreign_again, is_foreign, take_foreign
 from meshml_dbx.lake.new_files import file_news, new_files
 from meshml_dbx.lake.replay import do_replay_again, is_replay
-from meshml_dbx.lake.sources import ENDINGS
+from meshml_dbx.lake.sources import ENDINGS, closed_files
 from meshml_dbx.lake.tables import COUNTED, TableNames
 from meshml_dbx.traffic.log_folder import CLOSED
 
@@ -89,7 +90,10 @@ def ingest(
         taken += finish_cut_off(spark, names, root, book)
         if any(any(Path(root).glob(f"*/{CLOSED}/*{ending}")) for ending in ENDINGS):
             batches = Batches(names=names, root=root, numbers=count(book.last + 1))
-            taken += _stream(spark, batches, checkpoint, files_per_batch)
+            if is_remote():
+                taken += _list(spark, batches, files_per_batch)
+            else:
+                taken += _stream(spark, batches, checkpoint, files_per_batch)
     except LakeError:
         raise
     except Exception as error:
@@ -122,10 +126,7 @@ def _stream(
 
     def take(files: DataFrame, _number: int) -> None:
         found = [file_of(row["path"]) for row in files.collect()]
-        fresh = unknown_files(files.sparkSession, batches.names, found)
-        written = list(take_files(files.sparkSession, batches, fresh))
-        finish(written)
-        taken.extend(one.taken for one in written)
+        taken.extend(_take_unknown(files.sparkSession, batches, found))
 
     news = file_news(batches.root, os.environ, files_per_batch)
     query = (
@@ -137,6 +138,21 @@ def _stream(
     )
     query.awaitTermination()
     return taken
+
+
+def _list(spark: SparkSession, batches: Batches, files_per_batch: int) -> list[dict[str, int]]:
+    """Where Spark is a server elsewhere, its stream cannot call us here: then we look ourselves."""
+    there = sorted(closed_files(batches.root))
+    starts = range(0, len(there), files_per_batch)
+    chunks = (there[start : start + files_per_batch] for start in starts)
+    return [counts for files in chunks for counts in _take_unknown(spark, batches, files)]
+
+
+def _take_unknown(spark: SparkSession, batches: Batches, found: list[str]) -> list[dict[str, int]]:
+    fresh = unknown_files(spark, batches.names, found)
+    written = list(take_files(spark, batches, fresh))
+    finish(written)
+    return [one.taken for one in written]
 
 
 def take_files(spark: SparkSession, batches: Batches, files: list[str]) -> Iterator[Written]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
@@ -98,6 +99,15 @@ def closed_glob(logs: str) -> str:
     """What matches every closed file of a log folder, whatever its own name holds."""
     endings = ",".join(ENDINGS)
     return f"{literal_path(logs)}/*/{CLOSED}/*{{{endings}}}"
+
+
+def closed_files(root: str) -> list[str]:
+    """The finished files of a log folder, by the names that the lake knows them by."""
+    return [
+        f"{path.parent.parent.name}/{CLOSED}/{path.name}"
+        for ending in ENDINGS
+        for path in Path(root).glob(f"*/{CLOSED}/*{ending}")
+    ]
 
 
 def literal_path(path: str) -> str:

@@ -15,9 +15,8 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own name for it
 
 from meshml_dbx.lake.batch import Written, finish, read_book_state, unknown_files
 from meshml_dbx.lake.ingest import Batches, take_files
-from meshml_dbx.lake.sources import ENDINGS
+from meshml_dbx.lake.sources import closed_files
 from meshml_dbx.lake.tables import TableNames
-from meshml_dbx.traffic.log_folder import CLOSED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class Watcher:
 
     def take(self) -> dict[str, int]:
         """Write the rows of all files that are new; their counts, empty when there is none."""
-        seen = set(closed_files(self.logs)) - self._known
+        seen = set(closed_files(self._batches.root)) - self._known
         fresh = unknown_files(self.spark, self.names, seen) if seen else []
         counts: dict[str, int] = {}
         for written in take_files(self.spark, self._batches, fresh):
@@ -78,12 +77,3 @@ class Watcher:
         mine = calls.where(F.col("batch").isin(list(self._visible_at)))
         row = mine.agg(F.percentile(lag, 0.95).alias("lag")).first()
         return None if row is None or row["lag"] is None else float(row["lag"]) / 1e6
-
-
-def closed_files(logs: Path) -> list[str]:
-    """The finished files of a log folder, by the names that the lake knows them by."""
-    return [
-        f"{path.parent.parent.name}/{CLOSED}/{path.name}"
-        for ending in ENDINGS
-        for path in logs.glob(f"*/{CLOSED}/*{ending}")
-    ]
