@@ -1,10 +1,12 @@
 """A lake and a log folder for each test; the session is shared, the tables are not."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.utils import is_remote
 
 from meshml_dbx.lake.ingest import IngestReport, ingest
 from meshml_dbx.lake.tables import TableNames, open_lake
@@ -55,7 +57,9 @@ class Lab:
 
 
 @pytest.fixture
-def lab(spark: SparkSession, tmp_path: Path) -> Lab:
+def lab(spark: SparkSession, tmp_path: Path) -> Iterator[Lab]:
     """An empty lake beside an empty log folder."""
     names = open_lake(spark, TableNames.of(tmp_path / "lake"))
-    return Lab(spark=spark, root=tmp_path, names=names)
+    yield Lab(spark=spark, root=tmp_path, names=names)
+    if not is_remote():  # else Delta keeps an hour's lakes in memory, with the plans that made them
+        spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()

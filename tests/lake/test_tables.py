@@ -169,6 +169,7 @@ def test_a_foreign_folder_is_refused(spark: SparkSession, tmp_path: Path) -> Non
         open_lake(spark, TableNames.of(tmp_path / "lake"))
 
 
+@pytest.mark.spark
 def test_any_of_takes_texts_as_they_are(spark: SparkSession) -> None:
     """Quotes and backslashes in a name neither end the text nor change it."""
     names = ["plain", "it's", "back\\slash", "'", "other"]
