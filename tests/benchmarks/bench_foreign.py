@@ -164,9 +164,12 @@ def test_readers(spark: SparkSession, tmp_path: Path, lines: int) -> None:
     out = tmp_path / "out"
     text, regexp = (
         reading(spark, tmp_path / "text", out, default),
-        by_regexp(spark, tmp_path / "text", out),
+        by_regexp(spark, tmp_path / "text", tmp_path / "by-regexp"),
     )
-    mine, hand = reading(spark, tmp_path / "own", out, own), by_hand(spark, tmp_path / "own", out)
+    mine, hand = (
+        reading(spark, tmp_path / "own", tmp_path / "own-out", own),
+        by_hand(spark, tmp_path / "own", tmp_path / "by-hand"),
+    )
     against_regexp = compare(f"{lines:,} default", lambda _: text(), lambda _: regexp())
     against_hand = compare(f"{lines:,} own format", lambda _: mine(), lambda _: hand())
     sys.stderr.write(
